@@ -1,0 +1,30 @@
+# make demo   meta-train an optimizer, evaluate it, show where the report is (about 8 minutes)
+# make test   everything that must hold before a change lands (about 8 minutes)
+# Both make .venv first, with the versions of constraints.txt. PYTHON=python3.12 chooses another.
+
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= demo
+SUITE ?= demo
+WORKDIR ?= runs/$(PRESET)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint
+
+demo: $(READY)
+	$(BIN)/python -m meta_train --preset=$(PRESET) --workdir=$(WORKDIR)
+	$(BIN)/python -m meta_train.evaluate --optimizer=$(WORKDIR)/optimizer --suite=$(SUITE) --workdir=$(WORKDIR)/evaluation
+
+test: lint
+	$(BIN)/python -m pytest --numprocesses=2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)

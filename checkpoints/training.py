@@ -1,0 +1,94 @@
+"""Checkpoints of a training state, by Orbax: the only module that knows it."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+class CheckpointError(OSError):
+    """A checkpoint that cannot be read, and the way out."""
+
+
+class TrainingCheckpoints:
+    """Numbered checkpoints of a pytree of arrays in one directory.
+
+    They are written in the background, each whole before it takes its name, so that a
+    killed process leaves the ones before it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int):
+        """``keep``: how many of the newest checkpoints stay.
+
+        Raises:
+          OSError: the directory cannot be made.
+        """
+        self._directory = Path(directory).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def latest(self) -> int | None:
+        """The number of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Write ``state`` as checkpoint ``step``.
+
+        Returns once the arrays are copied: their buffers may then be donated.
+
+        Raises:
+          OSError: this checkpoint, or the one before it, could not be written.
+        """
+        # A view of a CPU buffer would change under the writer when it is donated.
+        copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
+        self._manager.save(step, args=ocp.args.StandardSave(copied))
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Checkpoint ``step`` as NumPy arrays.
+
+        Args:
+          step: a number that `latest` gave.
+          like: a pytree of arrays or `jax.ShapeDtypeStruct` of the shapes to expect.
+
+        Raises:
+          CheckpointError: it is damaged, or holds another state.
+        """
+        template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        try:
+            state = self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+            raise CheckpointError(
+                f"checkpoint {str(self._directory / str(step))!r} is damaged or of another run "
+                f"({reason}); remove this folder to go on from the one before"
+            ) from error
+        if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
+            raise CheckpointError(
+                f"checkpoint {str(self._directory / str(step))!r} has other shapes than this run's "
+                "state: it is of another run; choose another directory"
+            )
+        return state
+
+    def wait(self) -> None:
+        """Return once every checkpoint is on disk; raises what writing one raised."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """`wait`, then free the writers."""
+        self.wait()
+        self._manager.close()
+
+
+def free_bytes(directory: str | os.PathLike[str]) -> int:
+    """Free space where ``directory`` is or will be."""
+    path = Path(directory).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -1,0 +1,115 @@
+"""From a configuration to all that a run is made of."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from learned_opt import RULES, LearnedOptimizer
+from meta_train.config import ConfigError, MetaTrainConfig
+from meta_train.estimators import ESTIMATORS
+from meta_train.estimators.episodes import log_uniform
+from meta_train.meta_training import MetaTraining, meta_training
+from meta_train.outer import outer_optimizer
+from meta_train.parallel import default_block, device_mesh, replicated, split_rows
+from meta_train.problems.optimizer_training import meta_data, optimizer_training
+from tasks import TaskFamily, get_family
+
+TASKS_TRIED = 8
+
+
+class Run(NamedTuple):
+    """The parts of a run; ``data`` and keys are on the devices of ``mesh``."""
+
+    config: MetaTrainConfig
+    family: TaskFamily
+    optimizer: LearnedOptimizer
+    training: MetaTraining
+    mesh: Mesh
+    block: int
+    data: Any
+    key_init: jax.Array
+    key_updates: jax.Array
+
+
+def assemble(config: MetaTrainConfig) -> Run:
+    """Read the data, check the task, and put the run together; nothing is compiled yet.
+
+    Raises:
+      ConfigError: the task's loss is not finite at its start, or too few devices.
+      UnknownTaskError, DataUnavailableError: of `tasks.get_family`.
+    """
+    family = get_family(config.task, download=config.download)
+    splits = family.load()
+    check_initial_loss(family, splits)
+    optimizer = RULES[config.rule](
+        step_multiplier=config.step_multiplier, exponent_multiplier=config.exponent_multiplier
+    )
+    mesh, block = _machine(config)
+    length: Any = config.length_min
+    if config.length_max > config.length_min:
+        length = log_uniform(config.length_min, config.length_max)
+    estimator = ESTIMATORS[config.estimator](
+        optimizer_training(
+            family, optimizer, meta_loss=config.meta_loss, loss_clip=config.loss_clip
+        ),
+        window=config.window,
+        particles=config.particles,
+        sigma=config.sigma,
+        length=length,
+        reduction="mean",
+        stagger=True,
+        layout=split_rows(mesh, block),
+    )
+    key_init, key_updates = jax.device_put(
+        jax.random.split(jax.random.key(config.seed)), replicated(mesh)
+    )
+    return Run(
+        config=config,
+        family=family,
+        optimizer=optimizer,
+        training=meta_training(optimizer.init, estimator, outer_optimizer(config), mesh),
+        mesh=mesh,
+        block=block,
+        data=jax.device_put(meta_data(splits, config.meta_loss), replicated(mesh)),
+        key_init=key_init,
+        key_updates=key_updates,
+    )
+
+
+def check_initial_loss(family: TaskFamily, splits: Any) -> None:
+    """Raise ConfigError for a family whose loss is not finite before any training."""
+
+    def initial_loss(key: jax.Array, arrays: Any) -> jax.Array:
+        keys = jax.random.split(key, 4)
+        task = family.build(family.sample(keys[0]))
+        params, model_state = task.init(keys[1])
+        return task.loss(params, model_state, keys[2], family.batch(keys[3], arrays))[0]
+
+    keys = jax.random.split(jax.random.key(0), TASKS_TRIED)
+    losses = jax.jit(jax.vmap(initial_loss, in_axes=(0, None)))(keys, splits["train"])
+    if not jnp.isfinite(losses).all():
+        raise ConfigError(
+            f"the loss of the task {family.name!r} is {np.asarray(losses).tolist()} at its start; "
+            "meta-training needs tasks whose initial loss is finite: check its data and model"
+        )
+
+
+def _machine(config: MetaTrainConfig) -> tuple[Mesh, int]:
+    pairs = config.particles // 2
+    devices = jax.devices()
+    if config.devices > len(devices):
+        raise ConfigError(
+            f"`config.devices`={config.devices}: there are {len(devices)} {devices[0].platform} "
+            "devices here; lower it, or 0 to take what there is"
+        )
+    mesh = device_mesh(pairs, devices[: config.devices or None])
+    per_device = pairs // mesh.size
+    block = config.block or default_block(per_device)
+    if per_device % min(block, per_device):
+        raise ConfigError(
+            f"`config.block`={block} does not divide the {per_device} pairs of a device"
+        )
+    return mesh, block

@@ -1,0 +1,57 @@
+"""What the commands of this package share: flags with one clear line for bad input."""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+from checkpoints import CheckpointError
+from meta_train.config import ConfigError
+from meta_train.runtime import quiet_libraries
+
+USER_ERRORS = (ConfigError, CheckpointError, OSError, ValueError)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the process with one line on standard error."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def run_command(
+    main: Callable[[], int | None], define: Callable[[Sequence[str]], None] | None = None
+) -> NoReturn:
+    """Parse the flags and run ``main``; what a user got wrong becomes one line.
+
+    ``define`` may define flags that depend on others of the command line.
+    """
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            if define is not None:
+                define(argv)
+            rest = flags.FLAGS(argv)
+        except flags.Error as error:
+            fail(str(error), status=2)
+        if len(rest) > 1:
+            fail(f"unexpected argument {rest[1]!r}; settings are given as --name=value", status=2)
+        return list(rest)
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        del argv
+        quiet_libraries()
+        try:
+            return main()
+        except KeyboardInterrupt:
+            fail("interrupted", status=130)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                fail(f"no space left on the device ({error}); free some and run the same command")
+            fail(str(error))
+        except ConfigError as error:
+            fail(str(error), status=2)
+
+    app.run(guarded, flags_parser=parse)
+    raise AssertionError("app.run does not return")

@@ -1,0 +1,152 @@
+"""The configuration of a meta-training run."""
+
+import dataclasses
+import math
+from typing import Any
+
+from learned_opt.rules import RULES
+from meta_train.estimators import ESTIMATORS
+from meta_train.problems.optimizer_training import META_LOSSES
+
+
+class ConfigError(ValueError):
+    """A setting that no run can be made with: which, its value, and the way out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaTrainConfig:
+    """Everything that a run depends on: θ is a function of this and nothing else.
+
+    What is trained:
+      seed: of every random draw.
+      task: a family of `tasks`; see ``tasks/registry.py`` for the names.
+      download: prepare a TFDS set that is not there (official ones need the extra [tf]).
+      rule: an update rule of `learned_opt.RULES`.
+      step_multiplier, exponent_multiplier: constants a and b of the rule.
+      meta_loss: "train" or "validation", the split that L_t is taken on.
+      loss_clip: bound of L_t, in units of the task's initial loss.
+
+    The estimator:
+      estimator: one of `ESTIMATORS`.
+      particles: N, both members of an antithetic pair counted.
+      window: W, inner steps between two updates of θ.
+      sigma: σ of the noise on θ.
+      length_min, length_max: bounds of the log-uniform episode length, in inner steps.
+
+    The outer optimizer, Adam:
+      updates: of θ.
+      learning_rate: its peak.
+      warmup: updates of linear warm-up from 0 to the peak.
+      learning_rate_end: share of the peak left at the end of the cosine decay.
+      clip_norm: bound of the global norm of the meta-gradient.
+
+    The machine and the log:
+      devices: to spread particles over; 0 takes all (on CPU: one per core).
+      block: pairs computed at a time on a device; 0 chooses.
+      log_every: updates per compiled call, and per row of metrics.
+      checkpoint_every: updates between checkpoints, a multiple of log_every.
+      keep_checkpoints: newest checkpoints kept.
+    """
+
+    seed: int = 0
+    task: str = "fashion_mnist_8x8_mlp32"
+    download: bool = False
+    rule: str = "mlp"
+    step_multiplier: float = 0.001
+    exponent_multiplier: float = 0.001
+    meta_loss: str = "train"
+    loss_clip: float = 1.5
+
+    estimator: str = "pes"
+    particles: int = 32
+    window: int = 10
+    sigma: float = 0.01
+    length_min: int = 200
+    length_max: int = 200
+
+    updates: int = 10_000
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    learning_rate_end: float = 0.1
+    clip_norm: float = 1.0
+
+    devices: int = 0
+    block: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+
+
+WITHOUT_EFFECT_ON_THETA = ("download", "checkpoint_every", "keep_checkpoints")
+"""Settings that a run may change when it is resumed."""
+
+
+def check_config(config: MetaTrainConfig) -> None:
+    """Raise ConfigError for the first setting that is out of its range."""
+    for name, legal in (
+        ("rule", RULES),
+        ("estimator", ESTIMATORS),
+        ("meta_loss", META_LOSSES),
+    ):
+        value = getattr(config, name)
+        if value not in legal:
+            raise ConfigError(f"`config.{name}`={value!r} is unknown; legal ones: {sorted(legal)}")
+    for name, low in _LOWEST.items():
+        value = getattr(config, name)
+        if not low <= value < math.inf:
+            raise ConfigError(f"`config.{name}`={value}: must be at least {low} and finite")
+    for name in ("sigma", "learning_rate", "clip_norm", "step_multiplier", "exponent_multiplier"):
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"`config.{name}`={value}: must be positive and finite")
+    if not 1 < config.loss_clip < math.inf:
+        raise ConfigError(f"`config.loss_clip`={config.loss_clip}: must exceed 1, the initial loss")
+    if config.particles % 2:
+        raise ConfigError(
+            f"`config.particles`={config.particles}: must be even, both members of a pair counted"
+        )
+    for name in ("length_min", "length_max"):
+        if getattr(config, name) % config.window:
+            raise ConfigError(
+                f"`config.window`={config.window} does not divide `config.{name}`="
+                f"{getattr(config, name)}; episode lengths must be multiples of the window"
+            )
+    if config.length_max < config.length_min:
+        raise ConfigError(
+            f"`config.length_max`={config.length_max} is below "
+            f"`config.length_min`={config.length_min}"
+        )
+    if not 0 <= config.learning_rate_end <= 1:
+        raise ConfigError(
+            f"`config.learning_rate_end`={config.learning_rate_end}: a share, in [0, 1]"
+        )
+    if config.warmup >= config.updates:
+        raise ConfigError(
+            f"`config.warmup`={config.warmup} leaves nothing of `config.updates`={config.updates}"
+        )
+    if config.checkpoint_every % config.log_every:
+        raise ConfigError(
+            f"`config.checkpoint_every`={config.checkpoint_every} must be a multiple of "
+            f"`config.log_every`={config.log_every}"
+        )
+
+
+_LOWEST = {
+    "seed": 0,
+    "particles": 2,
+    "window": 1,
+    "length_min": 1,
+    "length_max": 1,
+    "updates": 1,
+    "warmup": 0,
+    "devices": 0,
+    "block": 0,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "keep_checkpoints": 1,
+}
+
+
+def as_dict(config: MetaTrainConfig) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return dataclasses.asdict(config)

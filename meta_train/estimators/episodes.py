@@ -1,0 +1,64 @@
+"""Episodes of pairs: they begin and end at window boundaries, at staggered times."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from meta_train.estimators.base import Length
+
+NEVER = np.iinfo(np.int32).max
+
+
+class Episodes(NamedTuple):
+    """Inner steps done, inner steps in all, and episodes begun so far: int32 [pairs] each."""
+
+    age: jax.Array
+    length: jax.Array
+    begun: jax.Array
+
+
+def no_episodes(pairs: int) -> Episodes:
+    """Every pair is about to begin its first episode."""
+    return Episodes(*(jnp.zeros(pairs, jnp.int32) for _ in Episodes._fields))
+
+
+def log_uniform(low: int, high: int) -> Callable[[jax.Array], jax.Array]:
+    """Episode lengths T with log T uniform in [log low, log high], both ends included."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        exponent = jax.random.uniform(key, (), minval=np.log(low), maxval=np.log(high))
+        return jnp.clip(jnp.round(jnp.exp(exponent)).astype(jnp.int32), low, high)
+
+    return draw
+
+
+def begin_episodes(
+    keys: jax.Array, episodes: Episodes, *, length: Length, window: int, stagger: bool
+) -> tuple[jax.Array, Episodes]:
+    """Begin a new episode for every pair whose episode has ended.
+
+    With ``stagger`` the first episode of pair i of n is cut to (i+1)/n of its length, so
+    that the pairs cover all ages from then on. Lengths are rounded up to whole windows.
+
+    Shapes: keys [pairs] → restart, bool [pairs]; the episodes at the start of the window.
+    """
+    pairs = episodes.age.shape[0]
+    restart = episodes.age >= episodes.length
+    if callable(length):
+        drawn = jax.vmap(length)(keys)
+    else:
+        drawn = jnp.full(pairs, NEVER if length is None else length, jnp.int32)
+    if stagger:
+        share = (jnp.arange(pairs) + 1) / pairs
+        cut = jnp.ceil(drawn * share).astype(jnp.int32)
+        drawn = jnp.where(episodes.begun == 0, cut, drawn)
+    if length is not None:
+        drawn = -(-drawn // window) * window
+    return restart, Episodes(
+        age=jnp.where(restart, 0, episodes.age),
+        length=jnp.where(restart, drawn, episodes.length),
+        begun=episodes.begun + restart,
+    )

@@ -1,0 +1,1 @@
+"""Evaluation of learned optimizers beside tuned hand-designed ones."""

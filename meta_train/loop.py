@@ -1,0 +1,157 @@
+"""The host loop: it dispatches compiled calls, and reads, logs and saves behind them."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from checkpoints import TrainingCheckpoints
+from meta_train.assemble import Run
+from meta_train.meta_training import MetaState, Metrics
+from meta_train.metrics import MetricsWriter
+
+Advance = Callable[..., tuple[MetaState, Metrics]]
+
+
+class Outcome(NamedTuple):
+    """How a loop ended: ``stopped_by`` a signal, or None; compilation is not in the rate."""
+
+    state: MetaState
+    step: int
+    stopped_by: signal.Signals | None
+    inner_steps_per_second: float
+
+
+def compile_advance(run: Run, state: MetaState) -> Advance:
+    """The compiled meta-step of a run, from the cache where it is there."""
+    count = jnp.zeros((), jnp.int32)
+    lowered = run.training.advance.lower(state, count, run.key_updates, run.data)
+    return lowered.compile()
+
+
+def train(
+    run: Run,
+    advance: Advance,
+    state: MetaState,
+    workdir: Path,
+    checkpoints: TrainingCheckpoints,
+) -> Outcome:
+    """Advance ``state`` to the last update, or until SIGTERM or Ctrl-C, and save it.
+
+    The metrics of a call are read while the next one runs; checkpoints are written in
+    the background. A stop is heeded at the end of a call.
+    """
+    config = run.config
+    first = step = int(state.step)
+    inner_steps = config.window * config.particles
+    saved: int | None = None
+    with (
+        heeded_signals() as stopped_by,
+        MetricsWriter(workdir, first_step=first) as writer,
+        progress_bar(config.updates, first) as bar,
+    ):
+        clock = Clock()
+        reader = _Reader(writer, bar, clock, inner_steps)
+        while step < config.updates and stopped_by() is None:
+            count = min(config.log_every, config.updates - step)
+            state, metrics = advance(state, np.int32(count), run.key_updates, run.data)
+            step += count
+            reader.read_one_late(step, count, metrics)
+            if step % config.checkpoint_every == 0 and step < config.updates:
+                reader.catch_up()  # no row is ever missing before a checkpoint
+                checkpoints.save(step, state)
+                saved = step
+        reader.catch_up()
+        seconds = clock.total()
+        if step != saved and step > first:
+            checkpoints.save(step, state)
+        signal_received = stopped_by()
+    checkpoints.wait()
+    rate = (step - first) * inner_steps / seconds if step > first else 0.0
+    return Outcome(state, step, signal_received, rate)
+
+
+class Clock:
+    """Seconds since the last lap, and since the start."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        self._last, seconds = now, now - self._last
+        return seconds
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+
+class _Reader:
+    """Fetches the metrics of a call once the next call is under way."""
+
+    def __init__(self, writer: MetricsWriter, bar: tqdm, clock: Clock, inner_steps: int):
+        self._writer, self._bar, self._clock = writer, bar, clock
+        self._inner_steps = inner_steps
+        self._waiting: tuple[int, int, Metrics] | None = None
+
+    def read_one_late(self, step: int, count: int, metrics: Metrics) -> None:
+        self.catch_up()
+        self._waiting = (step, count, metrics)
+
+    def catch_up(self) -> None:
+        if self._waiting is None:
+            return
+        step, count, on_device = self._waiting
+        self._waiting = None
+        metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        rate = count * self._inner_steps / self._clock.lap()
+        self._writer.write(step, {**metrics, "inner_steps_per_second": round(rate, 1)})
+        self._bar.set_postfix_str(
+            f"meta-loss {metrics['meta_loss']:.4f}, {rate:,.0f} inner steps/s", refresh=False
+        )
+        self._bar.update(count)
+
+
+def progress_bar(total: int, first: int) -> tqdm:
+    """A bar on standard error; in a log file, a line every half minute."""
+    return tqdm(
+        total=total,
+        initial=first,
+        unit=" updates",
+        desc="meta-training",
+        dynamic_ncols=True,
+        mininterval=0.3 if sys.stderr.isatty() else 30.0,
+    )
+
+
+@contextmanager
+def heeded_signals() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Within, SIGTERM and SIGINT are noted, not obeyed; a second SIGINT is obeyed.
+
+    Yields a function that gives the signal received, or None.
+    """
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

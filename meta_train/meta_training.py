@@ -1,0 +1,124 @@
+"""Meta-training as pure functions: a state, and one compiled call that advances it.
+
+g_k, e_k = estimator.step(fold_in(key, k), θ_k, e_{k−1}, data)
+θ_{k+1} = θ_k + outer update(g_k)
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from meta_train.estimators import EstimatorInfo, GradientEstimator
+from meta_train.parallel import replicated, split_leading
+from meta_train.problem import Data, Theta
+
+Metrics = Mapping[str, jax.Array]
+
+
+class MetaState(NamedTuple):
+    """All that training changes, and so the whole checkpoint.
+
+    ``step``: updates of θ made, int32; the key of update k is ``fold_in(root, k)``.
+    """
+
+    step: jax.Array
+    theta: Theta
+    outer: Any
+    estimator: Any
+
+
+class MetaTraining(NamedTuple):
+    """``init(key) -> MetaState``; ``advance(state, count, key, data) -> (state, metrics)``.
+
+    ``advance`` makes ``count`` updates, gives the mean of each metric over them, and takes
+    over the buffers of the state. Any count is the same program, and k updates in one call
+    are bit for bit those of several.
+    """
+
+    init: Callable[[jax.Array], MetaState]
+    advance: Any  # jitted: it can also be lowered and compiled ahead
+    shardings: MetaState
+
+
+def meta_training(
+    init_theta: Callable[[jax.Array], Theta],
+    estimator: GradientEstimator,
+    outer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> MetaTraining:
+    """Put an estimator and an outer optimizer together on a mesh of devices."""
+    whole = replicated(mesh)
+
+    def init(key: jax.Array) -> MetaState:
+        key_theta, key_estimator = jax.random.split(key)
+        theta = init_theta(key_theta)
+        return MetaState(
+            jnp.zeros((), jnp.int32), theta, outer.init(theta), estimator.init(key_estimator, theta)
+        )
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    shardings = jax.tree.map(lambda _: whole, shapes)
+    split = jax.tree.map(lambda _: split_leading(mesh), shapes.estimator.inner)
+    shardings = shardings._replace(estimator=shardings.estimator._replace(inner=split))
+
+    def update(state: MetaState, key: jax.Array, data: Data) -> tuple[MetaState, Metrics]:
+        gradient, estimator_state, info = estimator.step(
+            jax.random.fold_in(key, state.step), state.theta, state.estimator, data
+        )
+        updates, outer_state = outer.update(gradient, state.outer, state.theta)
+        theta = optax.apply_updates(state.theta, updates)
+        metrics = {
+            "meta_gradient_norm": optax.global_norm(gradient),
+            "theta_norm": optax.global_norm(theta),
+            **summarize(info),
+        }
+        return MetaState(state.step + 1, theta, outer_state, estimator_state), metrics
+
+    def advance(
+        state: MetaState, count: jax.Array, key: jax.Array, data: Data
+    ) -> tuple[MetaState, Metrics]:
+        names = jax.eval_shape(update, state, key, data)[1]
+        zeros = {name: jnp.zeros((), jnp.float32) for name in names}
+
+        def body(_: jax.Array, carry: tuple[MetaState, Metrics]) -> tuple[MetaState, Metrics]:
+            state, sums = carry
+            state, metrics = update(state, key, data)
+            return state, {name: total + metrics[name] for name, total in sums.items()}
+
+        state, sums = jax.lax.fori_loop(0, count, body, (state, zeros))
+        return state, {name: total / count for name, total in sums.items()}
+
+    return MetaTraining(
+        jax.jit(init, out_shardings=shardings),
+        jax.jit(
+            advance,
+            donate_argnames="state",
+            in_shardings=(shardings, whole, whole, whole),
+            out_shardings=(shardings, whole),
+        ),
+        shardings,
+    )
+
+
+def summarize(info: EstimatorInfo) -> Metrics:
+    """Scalars of a window for the log.
+
+    ``meta_loss``: mean loss of an inner step over the particles that count (in the unit of
+    the window loss); ``sign_gap``: mean |L⁺ − L⁻|; ``age``: mean inner steps of the
+    episodes; ``restarts``, ``diverged``: numbers of pairs.
+    """
+    finite = jnp.isfinite(info.losses).all(axis=1)
+    count = jnp.maximum(finite.sum(), 1)
+    losses = jnp.where(finite[:, None], info.losses, 0)
+    return {
+        "meta_loss": losses.mean(axis=1).sum() / count,
+        "sign_gap": jnp.abs(losses[:, 0] - losses[:, 1]).sum() / count,
+        "accumulator_norm": info.accumulator_norm.mean(),
+        "age": info.ages.mean(),
+        "restarts": info.restarts.astype(jnp.float32),
+        "diverged": info.diverged.astype(jnp.float32),
+    }

@@ -1,0 +1,73 @@
+"""JAX as a run needs it, and what it ran on."""
+
+import importlib.metadata
+import logging
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tasks.data.cache import cache_dir
+
+VERSIONED = (
+    "learned-opt", "jax", "jaxlib", "dm-haiku", "optax", "numpy", "orbax-checkpoint",
+    "tensorflow-datasets",
+)  # fmt: skip
+
+
+def set_up_jax(devices: int = 0) -> None:
+    """Choose the CPU devices and the persistent compilation cache; before any computation.
+
+    On CPU there is one device per core that the process may use (or ``devices``), unless
+    XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
+    the user's cache folder.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries say about themselves out of a user's terminal."""
+    warnings.filterwarnings("ignore", module="(orbax|tensorflow_datasets|etils|google)")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, code revision, machine and command, as JSON values."""
+    return {
+        "versions": {name: _version(name) for name in VERSIONED},
+        "python": platform.python_version(),
+        "git_revision": git_revision(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "command": sys.argv,
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that this file is in, with ``-dirty`` where it is changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,79 @@
+"""The two abstractions of this package: a task, and a family of tasks.
+
+Shapes: B is the batch size. Keys are JAX random keys, of the old or the new kind.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any
+ModelState = Any
+Configuration = Any
+Batch = Any
+Arrays = Any
+Metrics = Mapping[str, jax.Array]
+
+SPLITS = ("train", "inner_validation", "outer_validation", "test")
+"""Gradients come from ``train``; a validation meta-loss from ``inner_validation``;
+choices between optimizers from ``outer_validation``; scores from ``test`` alone."""
+
+
+class Task(NamedTuple):
+    """One inner problem.
+
+    ``init(key) -> (params, model_state)``;
+    ``loss(params, model_state, key, batch) -> (scalar, (model_state, metrics))``.
+    """
+
+    init: Callable[[jax.Array], tuple[Params, ModelState]]
+    loss: Callable[
+        [Params, ModelState, jax.Array, Batch], tuple[jax.Array, tuple[ModelState, Metrics]]
+    ]
+
+
+class TaskMetadata(NamedTuple):
+    """What a report says of a family.
+
+    ``data``: the data set and its resolution, or "synthetic"; ``widths``: hidden widths;
+    ``horizon``: the inner steps that suit it; ``initial_loss``: loss of a model that
+    knows nothing (log of the number of classes, say), the unit of loss bounds.
+    """
+
+    domain: str
+    architecture: str
+    data: str
+    widths: tuple[int, ...]
+    batch_size: int
+    horizon: int
+    initial_loss: float
+
+
+class TaskFamily(NamedTuple):
+    """A distribution over tasks of one shape.
+
+    ``load()`` reads the data: {split: arrays}, NumPy, for every name in `SPLITS`;
+    ``sample(key) -> cfg`` draws a configuration, a pytree of arrays that can be traced;
+    ``build(cfg) -> Task``;
+    ``batch(key, arrays) -> batch`` draws B examples of one split, inside a compiled step;
+    ``examples(arrays, limit) -> batch`` is the same set of at most ``limit`` examples
+    every time, to score with.
+    """
+
+    name: str
+    metadata: TaskMetadata
+    load: Callable[[], Mapping[str, Arrays]]
+    sample: Callable[[jax.Array], Configuration]
+    build: Callable[[Configuration], Task]
+    batch: Callable[[jax.Array, Arrays], Batch]
+    examples: Callable[[Arrays, int], Batch]
+
+
+def parameter_count(family: TaskFamily) -> int:
+    """Number of trainable parameters of one task of the family, without making them."""
+
+    def init(key: jax.Array) -> Params:
+        return family.build(family.sample(key)).init(key)[0]
+
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))))

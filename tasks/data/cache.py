@@ -1,0 +1,72 @@
+"""Arrays of image sets on disk: written once, atomically, and read without pickle."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.data.splits import ImageSet
+
+
+def cache_dir() -> Path:
+    """``LEARNED_OPT_CACHE``, or ``learned_opt`` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "learned_opt"
+    return Path(os.environ.get("LEARNED_OPT_CACHE", default)).expanduser()
+
+
+def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
+    """The set cached under ``key``, or else ``make()``, cached for the next time.
+
+    A damaged file is made anew; a cache that cannot be written is done without.
+    """
+    path = cache_dir() / "data" / f"{key}.npz"
+    try:
+        return read_image_set(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        path.unlink(missing_ok=True)
+    images = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image_set(path, images)
+    except OSError:
+        pass
+    return images
+
+
+def read_image_set(path: Path) -> ImageSet:
+    """Read what `write_image_set` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        test = (file["test_image"], file["test_label"]) if "test_image" in file else None
+        return ImageSet(
+            str(file["name"]),
+            int(file["classes"]),
+            (file["train_image"], file["train_label"]),
+            test,
+        )
+
+
+def write_image_set(path: Path, images: ImageSet) -> None:
+    """Write a set to ``path``: whole, or not at all."""
+    arrays: dict[str, Any] = {
+        "name": np.asarray(images.name),
+        "classes": np.asarray(images.classes),
+        "train_image": images.train[0],
+        "train_label": images.train[1],
+    }
+    if images.test is not None:
+        arrays |= {"test_image": images.test[0], "test_label": images.test[1]}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
