@@ -1,7 +1,10 @@
 """Checkpoints of a training state, by Orbax: the only module that knows it."""
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,12 @@ class TrainingCheckpoints:
         Returns once the arrays are copied: their buffers may then be donated.
 
         Raises:
-          OSError: this checkpoint, or the one before it, could not be written.
+          CheckpointError: this checkpoint, or the one before it, could not be written.
         """
         # A view of a CPU buffer would change under the writer when it is donated.
         copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
-        self._manager.save(step, args=ocp.args.StandardSave(copied))
+        with _as_checkpoint_errors(self._directory):
+            self._manager.save(step, args=ocp.args.StandardSave(copied))
 
     def restore(self, step: int, like: Any) -> Any:
         """Checkpoint ``step`` as NumPy arrays.
@@ -63,10 +67,9 @@ class TrainingCheckpoints:
         try:
             state = self._manager.restore(step, args=ocp.args.StandardRestore(template))
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
             raise CheckpointError(
                 f"checkpoint {str(self._directory / str(step))!r} is damaged or of another run "
-                f"({reason}); remove this folder to go on from the one before"
+                f"({_reason(error)}); remove this folder to go on from the one before"
             ) from error
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
             raise CheckpointError(
@@ -77,13 +80,30 @@ class TrainingCheckpoints:
 
     def wait(self) -> None:
         """Return once every checkpoint is on disk; raises what writing one raised."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        with _as_checkpoint_errors(self._directory):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         """`wait`, then free the writers."""
         self.wait()
         self._manager.close()
+
+
+@contextmanager
+def _as_checkpoint_errors(directory: Path) -> Iterator[None]:
+    """Make what Orbax and TensorStore raise one kind, with the system's error number if any."""
+    try:
+        yield
+    except Exception as error:
+        message = f"a checkpoint could not be written to {str(directory)!r} ({_reason(error)})"
+        if "space left" in str(error) or "too large" in str(error):
+            raise CheckpointError(errno.ENOSPC, message) from error
+        raise CheckpointError(message) from error
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:160]
 
 
 def free_bytes(directory: str | os.PathLike[str]) -> int:

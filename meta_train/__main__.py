@@ -5,7 +5,6 @@ python -m meta_train --workdir=DIR [--preset=NAME] [--config.FIELD=VALUE …]
 The same command in the same directory goes on where it was stopped or killed.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from ml_collections import config_dict, config_flags
 from checkpoints import TrainingCheckpoints
 from checkpoints.training import free_bytes
 from meta_train.assemble import Run, assemble
-from meta_train.command_line import run_command
+from meta_train.command_line import run_command, say
 from meta_train.config import ConfigError, MetaTrainConfig, as_dict, check_config
 from meta_train.export import export_optimizer
 from meta_train.loop import compile_advance, train
@@ -46,7 +45,7 @@ def define_config(argv: Sequence[str]) -> None:
     except AttributeError as error:
         raise flags.IllegalFlagValueError(
             f"unknown setting in --config.FIELD ({' '.join(str(error).split())}); "
-            f"legal ones: {', '.join(settings)}"
+            f"legal ones: {', '.join(as_dict(PRESETS[early.preset]))}"
         ) from None
 
 
@@ -110,11 +109,6 @@ def check_space(run: Run, workdir: Path) -> None:
             f"for {run.config.keep_checkpoints} checkpoints, {free / 1e6:.1f} MB are free; choose "
             "another disk or lower `config.keep_checkpoints`"
         )
-
-
-def say(message: str) -> None:
-    """A line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

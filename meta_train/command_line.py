@@ -1,22 +1,30 @@
 """What the commands of this package share: flags with one clear line for bad input."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import app, flags
 
-from checkpoints import CheckpointError
+from learned_opt import OptimizerFormatError
 from meta_train.config import ConfigError
 from meta_train.runtime import quiet_libraries
+from tasks import UnknownTaskError
+from tasks.suites import UnknownSuiteError
 
-USER_ERRORS = (ConfigError, CheckpointError, OSError, ValueError)
+BAD_INPUT = (ConfigError, UnknownTaskError, UnknownSuiteError, OptimizerFormatError)
+
+
+def say(message: str) -> None:
+    """A line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End the process with one line on standard error."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    say(f"error: {' '.join(str(message).split())}")
     raise SystemExit(status)
 
 
@@ -47,10 +55,11 @@ def run_command(
         except KeyboardInterrupt:
             fail("interrupted", status=130)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                fail(f"no space left on the device ({error}); free some and run the same command")
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                say(f"error: no space left ({error}); free some and run the same command")
+                os._exit(1)  # writers that flush at the exit would fail again, loudly
             fail(str(error))
-        except ConfigError as error:
+        except BAD_INPUT as error:
             fail(str(error), status=2)
 
     app.run(guarded, flags_parser=parse)

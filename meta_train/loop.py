@@ -47,8 +47,10 @@ def train(
 ) -> Outcome:
     """Advance ``state`` to the last update, or until SIGTERM or Ctrl-C, and save it.
 
-    The metrics of a call are read while the next one runs; checkpoints are written in
-    the background. A stop is heeded at the end of a call.
+    The metrics of a call are read while the next one runs, so that two calls are in flight:
+    enough to keep the devices busy, and far from the 32 at which XLA's CPU client can lock up
+    over a collective. Checkpoints are written in the background. A stop is heeded at the end
+    of a call.
     """
     config = run.config
     first = step = int(state.step)

@@ -72,8 +72,8 @@ def meta_training(
         updates, outer_state = outer.update(gradient, state.outer, state.theta)
         theta = optax.apply_updates(state.theta, updates)
         metrics = {
-            "meta_gradient_norm": optax.global_norm(gradient),
-            "theta_norm": optax.global_norm(theta),
+            "meta_gradient_norm": optax.tree.norm(gradient),
+            "theta_norm": optax.tree.norm(theta),
             **summarize(info),
         }
         return MetaState(state.step + 1, theta, outer_state, estimator_state), metrics

@@ -1,5 +1,6 @@
 """JAX as a run needs it, and what it ran on."""
 
+import asyncio
 import importlib.metadata
 import logging
 import os
@@ -37,8 +38,22 @@ def set_up_jax(devices: int = 0) -> None:
 def quiet_libraries() -> None:
     """Keep what libraries say about themselves out of a user's terminal."""
     warnings.filterwarnings("ignore", module="(orbax|tensorflow_datasets|etils|google)")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("jax").setLevel(logging.ERROR)
+    _quiet_failed_writes()
+
+
+def _quiet_failed_writes() -> None:
+    """Once a write has failed, TensorStore prints a trace for every other array it was writing.
+
+    Orbax has closed the event loop that they report to: let them report to nobody.
+    """
+    report = asyncio.BaseEventLoop.call_soon_threadsafe
+
+    def report_if_open(loop: asyncio.BaseEventLoop, *args: Any, **kwargs: Any) -> Any:
+        return None if loop.is_closed() else report(loop, *args, **kwargs)
+
+    asyncio.BaseEventLoop.call_soon_threadsafe = report_if_open  # type: ignore[assignment,method-assign]
 
 
 def provenance() -> dict[str, Any]:

@@ -86,8 +86,9 @@ def image_family(
 
 def draw_batch(key: jax.Array, arrays: Arrays) -> Batch:
     """`BATCH_SIZE` examples drawn with replacement: image [B, h, w, c], standardised."""
-    rows = jax.random.randint(key, (BATCH_SIZE,), 0, arrays["label"].shape[0])
-    return _standardized(arrays, arrays["image"][rows], arrays["label"][rows])
+    images, labels = jnp.asarray(arrays["image"]), jnp.asarray(arrays["label"])
+    rows = jax.random.randint(key, (BATCH_SIZE,), 0, labels.shape[0])
+    return _standardized(arrays, images[rows], labels[rows])
 
 
 def first_examples(arrays: Arrays, limit: int) -> Batch:

@@ -77,7 +77,7 @@ class PatchConv2D(hk.Module):
         kernel = hk.get_parameter("w", shape, init=init)
         bias = hk.get_parameter("b", [self.output_channels], init=jnp.zeros)
         product = jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, self.output_channels)
-        return product + bias
+        return product + bias.reshape(1, 1, 1, -1)
 
     def _padding(self, size: int, outputs: int) -> tuple[int, int]:
         total = max(0, (outputs - 1) * self.stride + 3 - size)

@@ -104,11 +104,11 @@ def mlp(
             shared = time_features(state.step.astype(jnp.float32), scales_of_time)
 
             def step(gradient: jax.Array, momenta: jax.Array, parameter: jax.Array) -> jax.Array:
-                features = [
-                    tensor.reshape(-1, parameter.size).astype(jnp.float32)
-                    for tensor in (gradient, parameter, momenta)
+                rows = [
+                    tensor.reshape(count, parameter.size).astype(jnp.float32)
+                    for tensor, count in ((gradient, 1), (parameter, 1), (momenta, len(decays)))
                 ]
-                direction = descend(theta, shared, jnp.concatenate(features))
+                direction = descend(theta, shared, jnp.concatenate(rows))
                 return direction.reshape(parameter.shape).astype(parameter.dtype)
 
             momenta = jax.tree.map(

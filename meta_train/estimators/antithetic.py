@@ -80,7 +80,9 @@ def unroll_pairs(
 
     def unroll_block(block: PairsOfWindow, shared: tuple[Theta, Data]) -> tuple:
         theta, data = shared
-        perturbed = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e], axis=1), theta, block.noise)
+        perturbed = jax.tree.map(
+            lambda t, e: jnp.stack([t[None] + e, t[None] - e], axis=1), theta, block.noise
+        )
 
         def begin() -> Any:
             both_signs = jax.vmap(problem.init, in_axes=(None, 0))

@@ -5,7 +5,6 @@ python -m meta_train.evaluate --optimizer=NAME_OR_PATH --suite=NAME --workdir=DI
 Writes report.html, report.md and report.json into DIR.
 """
 
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from absl import flags
 
 import learned_opt
 from learned_opt import LearnedOptimizer
-from meta_train.command_line import run_command
+from meta_train.command_line import run_command, say
 from meta_train.config import ConfigError
 from meta_train.evaluate.baselines import BASELINES
 from meta_train.evaluate.render import results_for_terminal, to_html, to_markdown
@@ -99,11 +98,6 @@ def _compile_all(
             name: pool.submit(compiled, family, rule, splits) for name, rule in rules.items()
         }
     return futures
-
-
-def say(message: str) -> None:
-    """A line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

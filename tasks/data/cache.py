@@ -41,7 +41,7 @@ def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
 
 def read_image_set(path: Path) -> ImageSet:
     """Read what `write_image_set` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         test = (file["test_image"], file["test_label"]) if "test_image" in file else None
         return ImageSet(
             str(file["name"]),

@@ -30,8 +30,8 @@ def split_images(images: ImageSet) -> Mapping[str, Mapping[str, np.ndarray]]:
     the set's own test split is the test split, or else 10 % of the images are.
 
     Returns:
-      {split: {"image": uint8 [n, h, w, c], "label": int32 [n], "mean": float32 [c],
-      "std": float32 [c]}}; mean and std are those of the train split, in units of 0…255.
+      {split: {"image": uint8 [n, h, w, c], "label": int32 [n], "mean", "std": float32
+      [1, 1, 1, c]}}; mean and std are those of the train split, in units of 0…255.
     """
     pixels, labels = images.train
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
@@ -49,8 +49,9 @@ def split_images(images: ImageSet) -> Mapping[str, Mapping[str, np.ndarray]]:
         "test": test,
     }
     seen = parts["train"][0]
-    mean = seen.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-    std = np.maximum(seen.std(axis=(0, 1, 2), dtype=np.float64), 1.0).astype(np.float32)
+    mean = seen.mean(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    std = seen.std(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    std = np.maximum(std, 1)  # of constant images
     return {
         name: {"image": image, "label": label, "mean": mean, "std": std}
         for name, (image, label) in parts.items()

@@ -1,0 +1,158 @@
+"""Bad input: one line that names the argument, its value and the way out, a non-zero exit, and
+nothing written over."""
+
+import json
+import resource
+import shutil
+
+import jax
+import pytest
+
+import learned_opt
+from learned_opt import RULES
+from tasks import OFFLINE_FAMILIES
+from tests.end_to_end.commands import EVALUATE, TRAIN, run, start, theta
+
+
+def refused(result):
+    """The one line on standard error of a command that refused."""
+    code, output, error = result
+    assert code not in (0, None)
+    assert output == ""
+    assert "Traceback" not in error
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--preset=nope", "unknown --preset='nope'; legal ones: demo, tiny"),
+        ("--config.task=nope", f"unknown task 'nope'; offline ones are {OFFLINE_FAMILIES[0]}"),
+        ("--config.window=7", "`config.window`=7 does not divide `config.length_min`=10"),
+        ("--config.sigma=0", "`config.sigma`=0.0: must be positive"),
+        ("--config.sigma=-1", "`config.sigma`=-1.0"),
+        ("--config.windw=5", "windw"),
+        ("--config.windw=5", "legal ones: seed, task"),
+        ("--config.window=five", "--config.window=five"),
+        ("--config.task=cifar10_8x8_mlp32", "the TFDS set 'cifar10' is not prepared under"),
+        ("--config.devices=64", "`config.devices`=64: there are 2 cpu devices"),
+        ("--wrkdir=x", "wrkdir"),
+        ("surplus", "unexpected argument 'surplus'"),
+    ],
+)
+def test_meta_train_refuses(tmp_path, argument, told):
+    workdir = tmp_path / "run"
+    changes = {"TFDS_DATA_DIR": str(tmp_path)}
+    line = refused(run(TRAIN, "--preset=tiny", f"--workdir={workdir}", argument, **changes))
+    assert told in line
+    assert not workdir.exists()
+
+
+def test_meta_train_needs_a_workdir():
+    assert "--workdir" in refused(run(TRAIN, "--preset=tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
+    assert code == 0, error
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_a_workdir_of_another_configuration(workdir):
+    before = theta(workdir)
+    line = refused(run(TRAIN, "--preset=tiny", f"--workdir={workdir}", "--config.sigma=0.5"))
+    assert "another configuration: sigma is 0.01 there and 0.5 here" in line
+    assert theta(workdir) == before
+    assert json.loads((workdir / "config.json").read_text())["sigma"] == 0.01
+
+
+def test_a_damaged_checkpoint(workdir):
+    for path in (workdir / "checkpoints/60").rglob("*"):
+        if path.is_file() and path.stat().st_size > 1_000:
+            path.write_bytes(path.read_bytes()[:500])
+    before = theta(workdir)
+    line = refused_after_resuming(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
+    assert "checkpoints/60' is damaged" in line
+    assert "remove this folder to go on from the one before" in line
+    assert theta(workdir) == before
+
+    shutil.rmtree(workdir / "checkpoints/60")  # as the message says
+    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
+    assert code == 0, error
+    assert "resuming after update 40" in error
+    assert theta(workdir) == before
+
+
+def test_a_foreign_checkpoint(workdir, tmp_path):
+    other = tmp_path / "other"
+    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={other}", "--config.task=quadratic16")
+    assert code == 0, error
+    shutil.rmtree(workdir / "checkpoints")
+    shutil.copytree(other / "checkpoints", workdir / "checkpoints")
+    line = refused_after_resuming(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
+    assert "another run" in line
+
+
+def refused_after_resuming(result):
+    code, output, error = result
+    resuming, *rest = error.splitlines()
+    assert resuming.startswith("resuming after update")
+    return refused((code, output, "\n".join(rest)))
+
+
+def test_a_run_that_would_not_fit_on_the_disk_is_not_begun(tmp_path):
+    workdir = tmp_path / "run"
+    settings = ("--preset=tiny", "--config.keep_checkpoints=1000000000")
+    line = refused(run(TRAIN, f"--workdir={workdir}", *settings))
+    assert "no space left" in line
+    assert "lower `config.keep_checkpoints`" in line
+    assert not workdir.exists()
+
+
+def test_a_disk_that_fills_up_is_named_and_the_run_can_go_on(tmp_path, finished):
+    """The limit on the size of a file stands for a full disk: a checkpoint does not fit."""
+    workdir = tmp_path / "run"
+    limited = start(TRAIN, "--preset=tiny", f"--workdir={workdir}")
+    resource.prlimit(limited.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    output, error = limited.communicate(timeout=120)
+    assert limited.returncode == 1
+    assert output == ""
+    assert "Traceback" not in error
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("error: no space left")
+    assert last.endswith("free some and run the same command")
+    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
+    assert code == 0, error
+    assert theta(workdir) == theta(finished)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--optimizer=nope", "--suite=tiny"), "no learned optimizer at 'nope'"),
+        (("--optimizer={good}", "--suite=nope"), "unknown suite 'nope'; legal ones: demo, tiny"),
+        (("--optimizer={damaged}", "--suite=tiny"), "is damaged: its SHA-256"),
+        (("--suite=tiny",), "--optimizer"),
+    ],
+)
+def test_evaluate_refuses(tmp_path, arguments, told):
+    rule = RULES["mlp"]()
+    learned_opt.save(tmp_path / "good", rule, rule.init(jax.random.key(0)), meta_training={})
+    damaged = shutil.copytree(tmp_path / "good", tmp_path / "damaged")
+    data = (damaged / "theta.safetensors").read_bytes()
+    (damaged / "theta.safetensors").write_bytes(data[:-1] + b"?")
+    paths = {"good": tmp_path / "good", "damaged": damaged}
+    workdir = tmp_path / "evaluation"
+    line = refused(run(EVALUATE, f"--workdir={workdir}", *(a.format(**paths) for a in arguments)))
+    assert told in line
+    assert not workdir.exists()

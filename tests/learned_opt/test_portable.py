@@ -1,0 +1,218 @@
+"""The portable format: exact, atomic, and refused with a sentence where it does not fit."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+import learned_opt
+from learned_opt import RULES, OptimizerFormatError
+
+
+@pytest.fixture
+def saved(tmp_path):
+    rule = RULES["mlp"](step_multiplier=0.02, hidden=(8, 4))
+    theta = rule.init(jax.random.key(0))
+    learned_opt.save(
+        tmp_path / "optimizer", rule, theta, meta_training={"updates": 3}, licence="MIT"
+    )
+    return tmp_path / "optimizer", rule, theta
+
+
+def edit_manifest(directory, **changes):
+    path = directory / "manifest.json"
+    manifest = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(saved):
+    directory, rule, theta = saved
+    found = learned_opt.read(directory)
+    assert jax.tree.structure(found.theta) == jax.tree.structure(theta)
+    jax.tree.map(np.testing.assert_array_equal, found.theta, theta)
+    assert found.optimizer.name == rule.name
+    assert dict(found.optimizer.constants) == dict(rule.constants)
+    manifest = learned_opt.describe(directory)
+    assert manifest["meta_training"] == {"updates": 3}
+    assert manifest["licence"] == "MIT"
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "manifest.json",
+        "theta.safetensors",
+    ]
+    assert len(safetensors.numpy.load_file(directory / "theta.safetensors")) == 6
+
+    params = jnp.ones(3)
+    loaded, built = learned_opt.load(directory), rule.build(theta)
+    updates, _ = loaded.update(params, loaded.init(params), params, value=1.0)
+    expected, _ = built.update(params, built.init(params), params)
+    np.testing.assert_array_equal(updates, expected)
+
+
+def test_constants_can_be_overridden(saved):
+    directory, _, _ = saved
+    params = jnp.ones(3)
+    plain, double = learned_opt.load(directory), learned_opt.load(directory, step_multiplier=0.04)
+    once, _ = plain.update(params, plain.init(params), params)
+    twice, _ = double.update(params, double.init(params), params)
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+    with pytest.raises(OptimizerFormatError, match=r"unknown constants.*'speed'.*step_mul"):
+        learned_opt.load(directory, speed=2)
+    with pytest.raises(OptimizerFormatError, match="does not hold the θ"):
+        learned_opt.load(directory, hidden=(8, 8))
+    with pytest.raises(OptimizerFormatError, match="`step_multiplier`"):
+        learned_opt.load(directory, step_multiplier=-1.0)
+
+
+def test_saving_again_replaces_the_whole_directory(saved):
+    directory, rule, theta = saved
+    other = jax.tree.map(lambda x: x + 1, theta)
+    learned_opt.save(directory, rule, other, meta_training={})
+    jax.tree.map(np.testing.assert_array_equal, learned_opt.read(directory).theta, other)
+    assert [path.name for path in directory.parent.iterdir()] == ["optimizer"]
+
+
+def test_a_save_that_fails_leaves_the_older_optimizer(saved, monkeypatch):
+    directory, rule, theta = saved
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        learned_opt.save(directory, rule, jax.tree.map(lambda x: x + 1, theta), meta_training={})
+    jax.tree.map(np.testing.assert_array_equal, learned_opt.read(directory).theta, theta)
+    assert [path.name for path in directory.parent.iterdir()] == ["optimizer"]
+
+
+def test_theta_that_is_not_the_rules_is_not_saved(tmp_path):
+    rule = RULES["mlp"]()
+    theta = rule.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="not one of the rule"):
+        learned_opt.save(tmp_path / "o", RULES["mlp"](hidden=(4,)), theta, meta_training={})
+    with pytest.raises(ValueError, match="not finite"):
+        learned_opt.save(
+            tmp_path / "o", rule, jax.tree.map(lambda x: x * np.nan, theta), meta_training={}
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def truncate(directory):
+    path = directory / "theta.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def flip_a_byte(directory):
+    path = directory / "theta.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def enlarge(directory):
+    path = directory / "theta.safetensors"
+    path.write_bytes(path.read_bytes() + bytes(1 << 20))
+
+
+def disguise_a_pickle(directory):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(directory / "executed"),)
+
+    data = pickle.dumps(Bomb())
+    (directory / "theta.safetensors").write_bytes(data)
+    import hashlib
+
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["theta"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGE = {
+    "SHA-256": flip_a_byte,
+    "is damaged": truncate,
+    "larger than": enlarge,
+    "not a safetensors file": disguise_a_pickle,
+    "has no theta.safetensors": lambda d: (d / "theta.safetensors").unlink(),
+    "is not JSON": lambda d: (d / "manifest.json").write_text("{"),
+    "not JSON": lambda d: (d / "manifest.json").write_text("[" * 100_000),
+    "larger than 262144": lambda d: (d / "manifest.json").write_text(" " * 300_000),
+    "not the manifest of a learned optimizer": lambda d: edit_manifest(d, format="other"),
+    "format version 99": lambda d: edit_manifest(d, version=99),
+    "unknown rule 'nope'": lambda d: edit_manifest(d, rule="nope"),
+    "no 'constants' of type dict": lambda d: edit_manifest(d, constants=[]),
+    "do not fit the rule": lambda d: edit_manifest(d, constants={"speed": 1}),
+    "constants of .* do not fit": lambda d: edit_manifest(d, constants={"hidden": "wide"}),
+    "does not hold the θ": lambda d: edit_manifest(d, constants={}),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGE)
+def test_damage_is_refused_with_a_sentence_and_executes_nothing(saved, message):
+    directory, _, _ = saved
+    DAMAGE[message](directory)
+    with pytest.raises(OptimizerFormatError, match=message):
+        learned_opt.load(directory)
+    assert not (directory / "executed").exists()
+
+
+def test_an_unknown_name_lists_the_shipped_ones():
+    with pytest.raises(FileNotFoundError, match="no learned optimizer at 'nope'") as error:
+        learned_opt.load("nope")
+    for name in learned_opt.list_pretrained():
+        assert name in str(error.value)
+
+
+def test_something_is_shipped():
+    assert learned_opt.list_pretrained()
+
+
+@pytest.mark.parametrize("name", learned_opt.list_pretrained())
+def test_a_shipped_optimizer_at_least_halves_a_parabola(name):
+    tx = optax.chain(optax.clip_by_global_norm(1e6), learned_opt.load(name))
+
+    def loss(params):
+        return sum(jnp.sum(jnp.square(p.astype(jnp.float32))) for p in jax.tree.leaves(params))
+
+    @jax.jit
+    def train(params):
+        def step(carry, _):
+            params, state = carry
+            value, grads = jax.value_and_grad(loss)(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), value
+
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=500)
+        return loss(params)
+
+    ones = {"w": jnp.ones((4, 3)), "b": [jnp.ones(5, jnp.bfloat16), jnp.ones(())]}
+    assert train(ones) < 0.5 * loss(ones)
+    many = jax.vmap(train)(jax.tree.map(lambda p: jnp.stack([p, p]), ones))
+    np.testing.assert_allclose(many, train(ones), rtol=0.05)
+    manifest = learned_opt.describe(name)
+    assert manifest["licence"] == "Apache-2.0"
+    assert manifest["meta_training"]["updates"] > 0
+
+
+def test_importing_learned_opt_is_light_and_stands_alone(tmp_path):
+    """Also in a folder with modules of the names of our other packages."""
+    (tmp_path / "tasks.py").write_text("raise RuntimeError('imported the tasks of a user')")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/__init__.py").write_text("raise RuntimeError('imported')")
+    code = (
+        "import sys; sys.path.insert(0, '.'); import learned_opt; learned_opt.list_pretrained();"
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'orbax', 'matplotlib', 'tensorboardX',"
+        " 'tqdm', 'ml_collections', 'tasks', 'meta_train', 'checkpoints'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,87 @@
+"""Settings are checked before anything else happens."""
+
+import dataclasses
+import json
+
+import pytest
+
+from meta_train.config import ConfigError, MetaTrainConfig, as_dict, check_config
+from meta_train.presets import PRESETS, TINY
+from meta_train.workdir import begin_workdir, check_workdir
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_legal(name):
+    check_config(PRESETS[name])
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TINY.window = 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rule": "nope"}, r"`config.rule`='nope' is unknown; legal ones: \['mlp'\]"),
+        ({"estimator": "nope"}, r"`config.estimator`='nope' is unknown; legal ones: \['pes'\]"),
+        ({"meta_loss": "test"}, "`config.meta_loss`='test' is unknown"),
+        ({"window": 7}, "`config.window`=7 does not divide `config.length_min`=10"),
+        ({"length_max": 42}, "`config.window`=5 does not divide `config.length_max`=42"),
+        ({"length_max": 5}, "`config.length_max`=5 is below `config.length_min`=10"),
+        ({"window": 0}, "`config.window`=0: must be at least 1"),
+        ({"particles": 5}, "`config.particles`=5: must be even"),
+        ({"particles": 0}, "`config.particles`=0"),
+        ({"sigma": 0.0}, "`config.sigma`=0.0: must be positive"),
+        ({"sigma": -0.1}, "`config.sigma`=-0.1"),
+        ({"sigma": float("nan")}, "`config.sigma`=nan"),
+        ({"learning_rate": 0.0}, "`config.learning_rate`=0.0"),
+        ({"clip_norm": float("inf")}, "`config.clip_norm`=inf"),
+        ({"step_multiplier": 0.0}, "`config.step_multiplier`=0.0"),
+        ({"learning_rate_end": 1.5}, "`config.learning_rate_end`=1.5"),
+        ({"loss_clip": 1.0}, "`config.loss_clip`=1.0"),
+        ({"warmup": 60}, "`config.warmup`=60 leaves nothing of `config.updates`=60"),
+        ({"updates": 0}, "`config.updates`=0"),
+        ({"seed": -1}, "`config.seed`=-1"),
+        ({"checkpoint_every": 15}, "`config.checkpoint_every`=15 must be a multiple"),
+        ({"keep_checkpoints": 0}, "`config.keep_checkpoints`=0"),
+        ({"devices": -1}, "`config.devices`=-1"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_value(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(dataclasses.replace(TINY, **changes))
+
+
+def test_every_setting_is_described():
+    for name in as_dict(TINY):
+        assert f"{name}:" in MetaTrainConfig.__doc__ or f"{name}," in MetaTrainConfig.__doc__
+
+
+def test_a_workdir_is_of_one_configuration(tmp_path):
+    workdir = tmp_path / "run"
+    check_workdir(workdir, TINY)
+    begin_workdir(workdir, TINY, {})
+    check_workdir(workdir, TINY)
+    check_workdir(workdir, dataclasses.replace(TINY, checkpoint_every=30, keep_checkpoints=9))
+    changed = dataclasses.replace(TINY, sigma=0.5, seed=3)
+    with pytest.raises(
+        ConfigError,
+        match=r"another configuration: seed is 0 there and 3 here; sigma is 0.01 there and 0.5 ",
+    ):
+        check_workdir(workdir, changed)
+    assert json.loads((workdir / "config.json").read_text()) == as_dict(TINY)
+
+
+def test_other_directories_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match=r"is not empty and holds no config\.json"):
+        check_workdir(tmp_path, TINY)
+    with pytest.raises(ConfigError, match="is a file"):
+        check_workdir(tmp_path / "thesis.tex", TINY)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="is damaged"):
+        check_workdir(tmp_path, TINY)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match="another configuration"):
+        check_workdir(tmp_path, TINY)

@@ -1,0 +1,91 @@
+"""The compiled meta-step: one program, the same result however it is cut up."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from meta_train.assemble import assemble, check_initial_loss
+from meta_train.config import ConfigError
+from meta_train.presets import TINY
+from tests.meta_train.stubs import scalar_family
+
+CONFIG = dataclasses.replace(TINY, task="quadratic32", devices=2)
+
+
+def theta_after(config, calls):
+    """(θ, metrics of the last call) after calls of so many updates each."""
+    run = assemble(config)
+    state = run.training.init(run.key_init)
+    for count in calls:
+        state, metrics = run.training.advance(state, np.int32(count), run.key_updates, run.data)
+    assert run.training.advance._cache_size() == 1
+    return jax.device_get(state), jax.device_get(metrics)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return theta_after(CONFIG, [12])
+
+
+def test_updates_in_one_call_are_bit_for_bit_those_of_several(reference):
+    state, _ = theta_after(CONFIG, [1, 5, 6])
+    jax.tree.map(np.testing.assert_array_equal, state, reference[0])
+    assert int(state.step) == 12
+
+
+def test_metrics_are_means_over_the_updates(reference):
+    _, last = theta_after(CONFIG, [11, 1])
+    _, first = theta_after(CONFIG, [11])
+    for name, value in reference[1].items():
+        expected = (11 * first[name] + last[name]) / 12
+        np.testing.assert_allclose(value, expected, rtol=1e-5, err_msg=name)
+    assert reference[1]["diverged"] == 0
+    assert 0 < reference[1]["meta_loss"] < 2
+
+
+@pytest.mark.parametrize(("devices", "block"), [(1, 8), (1, 1), (4, 2), (8, 1)])
+def test_the_same_theta_on_any_number_of_devices(reference, devices, block):
+    config = dataclasses.replace(CONFIG, devices=devices, block=block)
+    state, _ = theta_after(config, [12])
+    expected = jax.tree.leaves(reference[0].theta)
+    for ours, theirs in zip(jax.tree.leaves(state.theta), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_program_is_what_it_should_be():
+    """One collective (a second one can lock XLA's threads on CPU), no host, no large constant."""
+    config = dataclasses.replace(TINY, devices=2)
+    run = assemble(config)
+    state = run.training.init(run.key_init)
+    lowered = run.training.advance.lower(state, np.int32(1), run.key_updates, run.data)
+    text = lowered.compile().as_text()
+    collectives = re.findall(r"= \S+ (all-\w+|reduce-scatter|collective-\w+)\(", text)
+    assert collectives == ["all-gather"]
+    assert "callback" not in text
+    assert not re.search(r"infeed|outfeed|send\(|recv\(", text)
+    constants = re.findall(r"= \w+\[([\d,]+)\]\S* constant\(", text)
+    assert max(np.prod([int(n) for n in shape.split(",")]) for shape in constants) <= 256
+    assert "input_output_alias" in text  # the state's buffers are taken over
+
+
+def test_a_task_whose_loss_is_not_finite_is_refused():
+    family = scalar_family(lambda x, target: x * np.nan)
+    with pytest.raises(ConfigError, match=r"loss of the task 'scalar' is \[nan.*initial loss is"):
+        check_initial_loss(family, family.load())
+    healthy = scalar_family()
+    check_initial_loss(healthy, healthy.load())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"devices": 9}, "`config.devices`=9: there are 8 cpu devices"),
+        ({"devices": 2, "block": 3}, "`config.block`=3 does not divide the 4 pairs"),
+    ],
+)
+def test_a_machine_that_does_not_fit_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        assemble(dataclasses.replace(CONFIG, **changes))

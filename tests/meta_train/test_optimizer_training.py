@@ -1,0 +1,84 @@
+"""Training with a learned optimizer as an unrolled problem: what L_t is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt import RULES
+from meta_train.problems.optimizer_training import meta_data, optimizer_training
+from tasks import get_family
+from tests.meta_train.stubs import SGD, scalar_family
+
+RATE = jnp.asarray(0.25)
+
+
+def unroll(problem, family, steps, meta_loss="train", theta=RATE):
+    data = meta_data(family.load(), meta_loss)
+    state, losses = problem.init(jax.random.key(0), theta), []
+    for i in range(steps):
+        state, loss = problem.step(jax.random.key(i), theta, state, data)
+        losses.append(float(loss))
+    return state, losses
+
+
+def test_the_loss_is_that_before_the_update_on_training_data():
+    family = scalar_family()
+    state, losses = unroll(optimizer_training(family, SGD), family, 3)
+    xs = [1.0, 0.75, 0.75**2]  # x ← x − ¼x towards 0, the number of the train split
+    np.testing.assert_allclose(losses, [0.5 * x**2 for x in xs], rtol=1e-6)
+    assert float(state.params["x"]) == pytest.approx(0.75**3)
+    assert int(state.model_state) == 3
+
+
+def test_a_validation_loss_is_on_the_inner_validation_split_at_the_same_parameters():
+    family = scalar_family()
+    problem = optimizer_training(family, SGD, meta_loss="validation")
+    state, losses = unroll(problem, family, 3, "validation")
+    xs = [1.0, 0.75, 0.75**2]  # trained as before; the number of that split is 1
+    np.testing.assert_allclose(losses, [0.5 * (x - 1) ** 2 for x in xs], atol=1e-7)
+    assert float(state.params["x"]) == pytest.approx(0.75**3)
+    assert int(state.model_state) == 3
+
+
+def test_only_the_splits_that_are_read_travel():
+    splits = scalar_family().load()
+    assert set(meta_data(splits, "train")) == {"train"}
+    assert set(meta_data(splits, "validation")) == {"train", "inner_validation"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (lambda x, t: x * 0 + 0.6, 0.6),
+        (lambda x, t: x * 0 + 7.0, 1.5 * 0.5),
+        (lambda x, t: x * 0 + jnp.inf, 1.5 * 0.5),
+        (lambda x, t: x * jnp.nan, 1.5 * 0.5),
+    ],
+)
+def test_losses_are_clipped_at_a_multiple_of_the_initial_loss(loss, expected):
+    family = scalar_family(loss)
+    _, losses = unroll(optimizer_training(family, SGD, loss_clip=1.5), family, 2)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
+def test_theta_changes_the_training_and_the_key_the_batches():
+    family, rule = get_family("fashion_mnist_8x8_mlp32"), RULES["mlp"]()
+    problem = optimizer_training(family, rule)
+    theta = rule.init(jax.random.key(0))
+    _, losses = unroll(problem, family, 2, theta=theta)
+    _, same = unroll(problem, family, 2, theta=theta)
+    other = jax.tree.map(lambda x: x + 0.1, theta)
+    _, moved = unroll(problem, family, 2, theta=other)
+    assert losses == same
+    assert losses[0] == moved[0]
+    assert losses[1] != moved[1]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"), [({"meta_loss": "test"}, "meta_loss"), ({"loss_clip": 1.0}, "loss_clip")]
+)
+def test_bad_settings_are_named(settings, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        optimizer_training(scalar_family(), SGD, **settings)
