@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from meta_train.evaluate.scoring import LEARNED
@@ -17,6 +18,9 @@ STYLES = {
     "sgd_momentum/constant": ("#8d99ae", "--", "SGD+momentum, constant"),
     "sgd_momentum/cosine": ("#8d99ae", "-", "SGD+momentum, cosine"),
 }
+
+
+LOGARITHMIC_FROM = 20  # the largest mean loss over the smallest
 
 
 def loss_curves(task: str, runs: Sequence[Mapping[str, Any]]) -> str:
@@ -40,7 +44,9 @@ def loss_curves(task: str, runs: Sequence[Mapping[str, Any]]) -> str:
             axes.fill_between(
                 steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0
             )
-        axes.set_yscale("log")
+        low, high = _range(axes)
+        if low > 0 and high > LOGARITHMIC_FROM * low:
+            axes.set_yscale("log")
         axes.set_xlabel("inner steps")
         axes.set_ylabel("test loss")
         axes.set_title(task, fontsize=9)
@@ -49,3 +55,9 @@ def loss_curves(task: str, runs: Sequence[Mapping[str, Any]]) -> str:
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
+
+
+def _range(axes: Axes) -> tuple[float, float]:
+    """The smallest and the largest value of the lines drawn."""
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    return (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)

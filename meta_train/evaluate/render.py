@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,9 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; }
 td { border-bottom: 1px solid #8884; }
 th { border-bottom: 2px solid #8888; }
-td { overflow-wrap: anywhere; min-width: 4.5rem; }
+td { min-width: 3.5rem; }
+.whole { white-space: nowrap; }
+.facts td { overflow-wrap: anywhere; }
 .curves { display: grid; gap: .8rem; }
 .curves { grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
 .curves img { width: 100%; background: #fff; border-radius: .3rem; }
@@ -90,13 +93,20 @@ def _markdown_table(table: Table) -> str:
     )
 
 
+def _breakable(cell: str) -> str:
+    """Long names may break after an underscore; an interval stays on its line."""
+    escaped = html.escape(cell).replace("_", "_<wbr>")
+    return re.sub(r"\[.*?\]", lambda found: f'<span class="whole">{found[0]}</span>', escaped)
+
+
 def _html_table(table: Table) -> str:
     def cells(row: Any, tag: str) -> str:
-        return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        return "".join(f"<{tag}>{_breakable(cell)}</{tag}>" for cell in row)
 
+    kind = "" if any(table.columns) else ' class="facts"'
     head = f"<thead><tr>{cells(table.columns, 'th')}</tr></thead>" if any(table.columns) else ""
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
     return (
-        f'<h2>{html.escape(table.title)}</h2><div class="scroll"><table>{head}'
+        f'<h2>{html.escape(table.title)}</h2><div class="scroll"><table{kind}>{head}'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -23,20 +23,21 @@ def verdict(report: Mapping[str, Any]) -> str:
         if not row["shifts"]:
             ratio = row["final_loss_ratio"][REFERENCE]
             sentences.append(
-                f"On {row['task']} steps, as it was meta-trained, tuned Adam's final test loss is "
-                f"{interval(ratio)} times its own ({row['seeds']} seeds): {judgement(ratio)}."
+                f"On {row['task']} steps, as it was meta-trained: {judgement(ratio)} tuned Adam, "
+                f"whose final test loss is {interval(ratio)} times the learned optimizer's "
+                f"({row['seeds']} seeds)."
             )
-    others = [judgement(r["final_loss_ratio"][REFERENCE]) for r in rows if r["shifts"]]
-    if others:
-        ratio = report["aggregates"]["held_out"]["final_loss_ratio_iqm"]
+    found = [judgement(r["final_loss_ratio"][REFERENCE]) for r in rows if r["shifts"]]
+    if found:
         counts = ", ".join(
-            f"{kind} on {others.count(kind)}"
-            for kind in ("better", "not distinguishable", "worse")
-            if kind in others
+            f"{kind} it on {found.count(kind)}"
+            for kind in ("better than", "not distinguishable from", "worse than")
+            if kind in found
         )
+        ratio = report["aggregates"]["held_out"]["final_loss_ratio_iqm"]
         sentences.append(
-            f"On {len(others)} tasks outside its meta-training the ratio is {interval(ratio)}: "
-            f"{counts}."
+            f"Outside its meta-training ({len(found)} task{'s' * (len(found) > 1)}): {counts}; "
+            f"the ratio over all of them is {interval(ratio)}."
         )
     return " ".join(sentences)
 
@@ -44,8 +45,8 @@ def verdict(report: Mapping[str, Any]) -> str:
 def judgement(ratio: Mapping[str, float]) -> str:
     """What an interval of the final-loss ratio says."""
     if ratio["low"] > 1:
-        return "better"
-    return "worse" if ratio["high"] < 1 else "not distinguishable"
+        return "better than"
+    return "worse than" if ratio["high"] < 1 else "not distinguishable from"
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
@@ -183,7 +184,8 @@ def interval(estimate: Mapping[str, float]) -> str:
 
 
 def _judged(ratio: Mapping[str, float]) -> str:
-    return f"{interval(ratio)} {judgement(ratio)}"
+    words = {"better than": "better", "worse than": "worse"}
+    return f"{interval(ratio)} {words.get(judgement(ratio), '')}".rstrip()
 
 
 def _loss(final: Mapping[str, Any]) -> str:

@@ -129,7 +129,7 @@ def test_a_bad_optimizer_is_shown_as_one(evaluated, report):
     ratio = report["aggregates"]["final_loss_ratio_iqm"]
     assert ratio["high"] < 1
     text = (evaluated[0] / "evaluation/report.md").read_text()
-    assert ": worse." in text.split("\n\n")[1]
+    assert "as it was meta-trained: worse than tuned Adam" in text.split("\n\n")[1]
 
 
 def test_the_page_needs_nothing_but_itself(evaluated):
@@ -137,7 +137,7 @@ def test_the_page_needs_nothing_but_itself(evaluated):
     assert "http" not in re.sub(r'src="data:[^"]*"', "", page)
     assert re.findall(r"<(script|link|iframe)", page) == []
     assert page.count("data:image/svg+xml;base64,") == 2
-    assert page.count("<table>") == 4
+    assert page.count("<table") == 4
 
 
 def test_a_second_evaluation_gives_the_same_figures(evaluated, report):
