@@ -1,9 +1,14 @@
-"""Checkpoints of a training state, by Orbax: the only module that knows it."""
+"""Checkpoints of a training state, by Orbax: the only module that knows it.
+
+Beside the arrays of the state each holds whose it is, and a digest of what was saved: one of
+another run, or one that a disk has changed, is refused.
+"""
 
 import errno
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +29,18 @@ class TrainingCheckpoints:
     killed process leaves the ones before it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, keep: int):
-        """``keep``: how many of the newest checkpoints stay.
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int, run: Mapping[str, Any]):
+        """Open, or make, a directory of checkpoints.
+
+        Args:
+          directory: where they are.
+          keep: how many of the newest stay.
+          run: JSON values that tell this run from others.
 
         Raises:
           OSError: the directory cannot be made.
         """
+        self._run = dict(run)
         self._directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
@@ -46,12 +57,24 @@ class TrainingCheckpoints:
         Returns once the arrays are copied: their buffers may then be donated.
 
         Raises:
-          CheckpointError: this checkpoint, or the one before it, could not be written.
+          CheckpointError: this checkpoint, or the one before it, could not be written, or
+            there is one of this number or a higher one.
         """
-        # A view of a CPU buffer would change under the writer when it is donated.
+        # A view of a CPU buffer would keep the next call from taking the buffer over.
         copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
         with _as_checkpoint_errors(self._directory):
-            self._manager.save(step, args=ocp.args.StandardSave(copied))
+            identity = {"run": self._run, "digest": _digest(copied)}
+            saved = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(copied), identity=ocp.args.JsonSave(identity)
+                ),
+            )
+        if not saved:
+            raise CheckpointError(
+                f"checkpoint {step} was not written to {str(self._directory)!r}: "
+                f"there is checkpoint {self.latest()} already"
+            )
 
     def restore(self, step: int, like: Any) -> Any:
         """Checkpoint ``step`` as NumPy arrays.
@@ -64,19 +87,34 @@ class TrainingCheckpoints:
           CheckpointError: it is damaged, or holds another state.
         """
         template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        name = f"checkpoint {str(self._directory / str(step))!r}"
         try:
-            state = self._manager.restore(step, args=ocp.args.StandardRestore(template))
+            identity = self._restore(step, identity=ocp.args.JsonRestore()).identity
+            differing = _differing(identity["run"], self._run)
+            if not differing:
+                state = self._restore(step, state=ocp.args.StandardRestore(template)).state
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise CheckpointError(
-                f"checkpoint {str(self._directory / str(step))!r} is damaged or of another run "
-                f"({_reason(error)}); remove this folder to go on from the one before"
+                f"{name} is damaged ({_reason(error)}); remove this folder to go on from the one "
+                "before"
             ) from error
-        if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
+        if differing:
             raise CheckpointError(
-                f"checkpoint {str(self._directory / str(step))!r} has other shapes than this run's "
-                "state: it is of another run; choose another directory"
+                f"{name} is of another run: {differing}; choose another directory"
+            )
+        if _digest(state) != identity["digest"]:
+            raise CheckpointError(
+                f"{name} is damaged (its arrays are not those that were saved); remove this "
+                "folder to go on from the one before"
+            )
+        if _kinds(state) != _kinds(template):
+            raise CheckpointError(
+                f"{name} has other shapes than the state of this run; choose another directory"
             )
         return state
+
+    def _restore(self, step: int, **items: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
 
     def wait(self) -> None:
         """Return once every checkpoint is on disk; raises what writing one raised."""
@@ -102,13 +140,37 @@ def _as_checkpoint_errors(directory: Path) -> Iterator[None]:
         raise CheckpointError(message) from error
 
 
+def _digest(state: Any) -> str:
+    """SHA-256 of the arrays of a pytree, with their paths, shapes and dtypes."""
+    digest = hashlib.sha256("\n".join(_kinds(state)).encode())
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _kinds(state: Any) -> list[str]:
+    return [
+        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}"
+        for path, leaf in jax.tree.leaves_with_path(state)
+    ]
+
+
+def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name} is {saved.get(name)!r} there and {own.get(name)!r} here"
+        for name in sorted({*saved, *own})
+        if saved.get(name) != own.get(name)
+    )
+
+
 def _reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:160]
 
 
-def free_bytes(directory: str | os.PathLike[str]) -> int:
-    """Free space where ``directory`` is or will be."""
+def free_bytes(directory: str | os.PathLike[str]) -> int | None:
+    """Free space where ``directory`` is or will be; None where that is not on a disk."""
     path = Path(directory).absolute()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    usage = shutil.disk_usage(path)
+    return usage.free if usage.total else None

@@ -13,8 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +101,7 @@ def save(
     meta_training: Mapping[str, Any],
     licence: str = "unspecified",
 ) -> None:
-    """Write a portable optimizer: the whole directory, or nothing; an older one is replaced.
+    """Write a portable optimizer; an older one is replaced once the new one is written whole.
 
     Args:
       directory: where to; its parents are made.
@@ -113,6 +112,7 @@ def save(
 
     Raises:
       ValueError: θ is not shaped like the rule's, or has entries that are not finite.
+      FileExistsError: ``directory`` is a file, a link, or holds something else.
       OSError: the directory cannot be written.
     """
     tensors = {name: np.asarray(leaf) for name, leaf in _named_leaves(theta).items()}
@@ -148,10 +148,14 @@ def save(
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
     if isinstance(name_or_path, str) and name_or_path in list_pretrained():
         return PRETRAINED / name_or_path
-    path = Path(name_or_path).expanduser()
-    if not (path / MANIFEST_FILE).is_file():
+    try:
+        path = Path(name_or_path).expanduser()
+        found = (path / MANIFEST_FILE).is_file()
+    except (OSError, RuntimeError):  # too long a name, the home of an unknown user
+        found = False
+    if not found:
         raise FileNotFoundError(
-            f"no learned optimizer at {str(path)!r}: there is no {MANIFEST_FILE}; give the "
+            f"no learned optimizer at {str(name_or_path)!r}: there is no {MANIFEST_FILE}; give the "
             "directory of a saved one (DIR/optimizer of a run) or a shipped one: "
             f"{', '.join(list_pretrained())}"
         )
@@ -167,7 +171,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise OptimizerFormatError(f"{str(path)!r} is not JSON: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise OptimizerFormatError(f"{str(path)!r} is not the manifest of a learned optimizer")
-    if manifest.get("version") != VERSION:
+    if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise OptimizerFormatError(
             f"{str(path)!r} has format version {manifest.get('version')!r}; "
             f"this learned-opt reads version {VERSION}"
@@ -192,7 +196,7 @@ def _make_rule(
         )
     try:
         return RULES[rule](**{**constants, **overrides})
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError) as error:
         raise OptimizerFormatError(
             f"the constants of {str(directory)!r} do not fit the rule {rule!r}: {error}"
         ) from None
@@ -243,23 +247,37 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _replace_directory(target: Path, files: Mapping[str, bytes]) -> None:
-    """A directory with these files, written whole before it takes its name."""
+    """A directory with these files, written whole before it takes its name.
+
+    Raises FileExistsError where something else than such a directory has the name.
+    """
+    if target.is_symlink() or (target.exists() and not _holds_only(target, files)):
+        raise FileExistsError(
+            f"{str(target)!r} is not the directory of an optimizer (it is a file, a link, or "
+            f"holds more than {' and '.join(files)}); choose another one"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    temporary = target.with_name(f".{target.name}.partial")
+    older = target.with_name(f".{target.name}.older")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     try:
-        os.chmod(temporary, 0o755)
+        temporary.mkdir()
         for name, data in files.items():
             with open(temporary / name, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         if target.exists():
-            older = temporary.with_name(temporary.name + "-older")
+            shutil.rmtree(older, ignore_errors=True)
             os.rename(target, older)
-            os.rename(temporary, target)
-            shutil.rmtree(older)
-        else:
-            os.rename(temporary, target)
+        os.rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if older.exists() and not target.exists():
+            os.rename(older, target)
         raise
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def _holds_only(directory: Path, names: Iterable[str]) -> bool:
+    return directory.is_dir() and {path.name for path in directory.iterdir()} <= {*names}

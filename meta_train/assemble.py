@@ -52,15 +52,14 @@ def assemble(config: MetaTrainConfig) -> Run:
     if config.length_max > config.length_min:
         length = log_uniform(config.length_min, config.length_max)
     estimator = ESTIMATORS[config.estimator](
-        optimizer_training(
-            family, optimizer, meta_loss=config.meta_loss, loss_clip=config.loss_clip
-        ),
+        optimizer_training(family, optimizer, meta_loss=config.meta_loss),
         window=config.window,
         particles=config.particles,
         sigma=config.sigma,
         length=length,
         reduction="mean",
         stagger=True,
+        loss_bound=config.loss_clip * family.metadata.initial_loss,
         layout=split_rows(mesh, block),
     )
     key_init, key_updates = jax.device_put(

@@ -4,8 +4,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import app, flags
 
 from learned_opt import OptimizerFormatError
@@ -26,6 +28,20 @@ def fail(message: str, status: int = 1) -> NoReturn:
     """End the process with one line on standard error."""
     say(f"error: {' '.join(str(message).split())}")
     raise SystemExit(status)
+
+
+def given_directory(path: str) -> Path:
+    """The directory that ``--workdir`` names, there or not.
+
+    Raises:
+      ConfigError: nothing, or a file, is named.
+    """
+    if not path.strip():
+        raise ConfigError(f"--workdir={path!r} is empty; name a directory")
+    directory = Path(path).expanduser()
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"--workdir={path!r} is a file; name a directory")
+    return directory
 
 
 def run_command(
@@ -61,6 +77,11 @@ def run_command(
             fail(str(error))
         except BAD_INPUT as error:
             fail(str(error), status=2)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+                raise
+            first = str(error).splitlines()[0]
+            fail(f"out of memory ({first}); choose a smaller task, or fewer particles at a time")
 
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")

@@ -24,7 +24,7 @@ class MetaTrainConfig:
       rule: an update rule of `learned_opt.RULES`.
       step_multiplier, exponent_multiplier: constants a and b of the rule.
       meta_loss: "train" or "validation", the split that L_t is taken on.
-      loss_clip: bound of L_t, in units of the task's initial loss.
+      loss_clip: bound of L_t, in units of the loss of a model that knows nothing.
 
     The estimator:
       estimator: one of `ESTIMATORS`.
@@ -77,6 +77,10 @@ class MetaTrainConfig:
     keep_checkpoints: int = 3
 
 
+SEEDS = 1 << 32  # JAX's keys tell no more apart
+COUNTS = 1 << 31  # counters are int32
+SMALLEST_SIGMA = 1e-15
+
 WITHOUT_EFFECT_ON_THETA = ("download", "checkpoint_every", "keep_checkpoints")
 """Settings that a run may change when it is resumed."""
 
@@ -91,14 +95,21 @@ def check_config(config: MetaTrainConfig) -> None:
         value = getattr(config, name)
         if value not in legal:
             raise ConfigError(f"`config.{name}`={value!r} is unknown; legal ones: {sorted(legal)}")
+    if not 0 <= config.seed < SEEDS:
+        raise ConfigError(f"`config.seed`={config.seed}: must be at least 0 and below {SEEDS}")
     for name, low in _LOWEST.items():
         value = getattr(config, name)
-        if not low <= value < math.inf:
-            raise ConfigError(f"`config.{name}`={value}: must be at least {low} and finite")
+        if not low <= value < COUNTS:
+            raise ConfigError(f"`config.{name}`={value}: must be at least {low} and below {COUNTS}")
     for name in ("sigma", "learning_rate", "clip_norm", "step_multiplier", "exponent_multiplier"):
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ConfigError(f"`config.{name}`={value}: must be positive and finite")
+    if 0 < config.sigma < SMALLEST_SIGMA:
+        raise ConfigError(
+            f"`config.sigma`={config.sigma}: must be at least {SMALLEST_SIGMA}; σ² has to be a "
+            "number in float32"
+        )
     if not 1 < config.loss_clip < math.inf:
         raise ConfigError(f"`config.loss_clip`={config.loss_clip}: must exceed 1, the initial loss")
     if config.particles % 2:
@@ -132,7 +143,6 @@ def check_config(config: MetaTrainConfig) -> None:
 
 
 _LOWEST = {
-    "seed": 0,
     "particles": 2,
     "window": 1,
     "length_min": 1,
@@ -145,6 +155,11 @@ _LOWEST = {
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
 }
+
+
+def deciding_settings(config: MetaTrainConfig) -> dict[str, Any]:
+    """The settings that θ depends on."""
+    return {k: v for k, v in as_dict(config).items() if k not in WITHOUT_EFFECT_ON_THETA}
 
 
 def as_dict(config: MetaTrainConfig) -> dict[str, Any]:

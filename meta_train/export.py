@@ -1,6 +1,5 @@
 """The result of a run as a portable optimizer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,38 @@ import numpy as np
 import learned_opt
 from meta_train.assemble import Run
 from meta_train.config import as_dict
-from meta_train.runtime import provenance
-from meta_train.workdir import METRICS, OPTIMIZER
+from meta_train.metrics import read_rows
+from meta_train.workdir import METRICS, OPTIMIZER, read_processes
 from tasks import parameter_count
 
 
 def export_optimizer(run: Run, theta: Any, workdir: Path) -> Path:
-    """Write ``DIR/optimizer``: θ, and in the manifest where it was meta-trained."""
+    """Write ``DIR/optimizer``, unless it is there: θ, and in the manifest how it was found.
+
+    Raises:
+      OSError: it cannot be written, or there is something else in its place.
+    """
     target = workdir / OPTIMIZER
-    learned_opt.save(
-        target,
-        run.optimizer,
-        jax.tree.map(np.asarray, theta),
-        meta_training=envelope(run, workdir),
-        licence="Apache-2.0",
-    )
+    if not _is_there(target, theta):
+        learned_opt.save(
+            target,
+            run.optimizer,
+            jax.tree.map(np.asarray, theta),
+            meta_training=envelope(run, workdir),
+            licence="Apache-2.0",
+        )
     return target
+
+
+def _is_there(target: Path, theta: Any) -> bool:
+    try:
+        found = learned_opt.read(target).theta
+    except (OSError, learned_opt.OptimizerFormatError):
+        return False
+    theirs, ours = dict(jax.tree.leaves_with_path(found)), dict(jax.tree.leaves_with_path(theta))
+    return theirs.keys() == ours.keys() and all(
+        np.array_equal(theirs[path], ours[path]) for path in ours
+    )
 
 
 def envelope(run: Run, workdir: Path) -> dict[str, Any]:
@@ -38,6 +53,7 @@ def envelope(run: Run, workdir: Path) -> dict[str, Any]:
                 "name": run.family.name,
                 "domain": metadata.domain,
                 "architecture": metadata.architecture,
+                "activation": metadata.activation,
                 "data": metadata.data,
                 "widths": list(metadata.widths),
                 "parameters": parameter_count(run.family),
@@ -48,19 +64,18 @@ def envelope(run: Run, workdir: Path) -> dict[str, Any]:
         "estimator": config.estimator,
         "updates": config.updates,
         "inner_steps": inner_steps,
-        "seconds": _seconds(workdir / METRICS, config.window * config.particles),
+        "seconds": _seconds(workdir / METRICS, config.updates),
         "seed": config.seed,
         "config": as_dict(config),
-        "provenance": provenance(),
+        "processes": read_processes(workdir),
     }
 
 
-def _seconds(metrics: Path, inner_steps_per_update: int) -> float:
-    """Time spent in the meta-training loop, over all the processes of the run."""
-    seconds, last = 0.0, 0
-    for line in metrics.read_text().splitlines():
-        row = json.loads(line)
-        steps = (row["step"] - last) * inner_steps_per_update
-        seconds += steps / row["inner_steps_per_second"]
-        last = row["step"]
-    return round(seconds, 1)
+def _seconds(metrics: Path, updates: int) -> float | None:
+    """Time spent in the meta-training loop, over all the processes of the run, if it is known."""
+    rows = read_rows(metrics)
+    seconds = [row.get("seconds") for row in rows]
+    known = [s for s in seconds if isinstance(s, int | float)]
+    if len(known) < len(rows) or not rows or rows[-1]["step"] != updates:
+        return None
+    return round(sum(known), 1)

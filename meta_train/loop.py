@@ -1,5 +1,6 @@
 """The host loop: it dispatches compiled calls, and reads, logs and saves behind them."""
 
+import math
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from checkpoints import TrainingCheckpoints
 from meta_train.assemble import Run
+from meta_train.config import ConfigError
 from meta_train.meta_training import MetaState, Metrics
 from meta_train.metrics import MetricsWriter
 
@@ -23,10 +25,15 @@ Advance = Callable[..., tuple[MetaState, Metrics]]
 
 
 class Outcome(NamedTuple):
-    """How a loop ended: ``stopped_by`` a signal, or None; compilation is not in the rate."""
+    """How a loop ended.
+
+    ``step``: updates of θ made, ``advanced`` of them in this loop; ``stopped_by``: a signal,
+    or None; compilation is not in the rate.
+    """
 
     state: MetaState
     step: int
+    advanced: int
     stopped_by: signal.Signals | None
     inner_steps_per_second: float
 
@@ -51,6 +58,10 @@ def train(
     enough to keep the devices busy, and far from the 32 at which XLA's CPU client can lock up
     over a collective. Checkpoints are written in the background. A stop is heeded at the end
     of a call.
+
+    Raises:
+      ConfigError: θ is no longer finite; what was saved before stays.
+      CheckpointError, OSError: what was to be saved could not be written.
     """
     config = run.config
     first = step = int(state.step)
@@ -76,10 +87,9 @@ def train(
         seconds = clock.total()
         if step != saved and step > first:
             checkpoints.save(step, state)
-        signal_received = stopped_by()
-    checkpoints.wait()
-    rate = (step - first) * inner_steps / seconds if step > first else 0.0
-    return Outcome(state, step, signal_received, rate)
+        checkpoints.wait()
+        rate = (step - first) * inner_steps / seconds
+        return Outcome(state, step, step - first, stopped_by(), rate)
 
 
 class Clock:
@@ -117,8 +127,15 @@ class _Reader:
         step, count, on_device = self._waiting
         self._waiting = None
         metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-        rate = count * self._inner_steps / self._clock.lap()
-        self._writer.write(step, {**metrics, "inner_steps_per_second": round(rate, 1)})
+        if not math.isfinite(metrics["theta_norm"]):
+            raise ConfigError(
+                f"θ is not finite after update {step}; lower `config.learning_rate`, or raise "
+                "`config.sigma` if it is tiny, and choose another directory"
+            )
+        seconds = self._clock.lap()
+        rate = count * self._inner_steps / seconds
+        cost = {"seconds": round(seconds, 6), "inner_steps_per_second": round(rate, 1)}
+        self._writer.write(step, metrics | cost)
         self._bar.set_postfix_str(
             f"meta-loss {metrics['meta_loss']:.4f}, {rate:,.0f} inner steps/s", refresh=False
         )

@@ -108,11 +108,11 @@ def summarize(info: EstimatorInfo) -> Metrics:
     """Scalars of a window for the log.
 
     ``meta_loss``: mean loss of an inner step over the particles that count (in the unit of
-    the window loss); ``sign_gap``: mean |L⁺ − L⁻|; ``age``: mean inner steps of the
-    episodes; ``restarts``, ``diverged``: numbers of pairs.
+    the window loss), not a number where none counts; ``sign_gap``: mean |L⁺ − L⁻|; ``age``:
+    mean inner steps of the episodes; ``restarts``, ``diverged``: numbers of pairs.
     """
     finite = jnp.isfinite(info.losses).all(axis=1)
-    count = jnp.maximum(finite.sum(), 1)
+    count = finite.sum()
     losses = jnp.where(finite[:, None], info.losses, 0)
     return {
         "meta_loss": losses.mean(axis=1).sum() / count,

@@ -1,12 +1,17 @@
 """Rows of metrics: JSON lines and TensorBoard, without a gap or a repeat after a resume."""
 
 import json
+import math
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from meta_train.files import write_text
 from meta_train.workdir import METRICS, TENSORBOARD
@@ -21,14 +26,14 @@ class MetricsWriter:
         if path.exists():
             write_text(path, "".join(_rows_until(path, first_step)))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(workdir / TENSORBOARD), purge_step=first_step + 1)
+        self._board = _Board(workdir / TENSORBOARD, purge_step=first_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write the row of update ``step``."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Write the row of update ``step``; what is not a finite number becomes null."""
+        row = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -43,14 +48,44 @@ class MetricsWriter:
         self._board.close()
 
 
-def _rows_until(path: Path, last: int) -> list[str]:
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+class _Board:
+    """Event files for TensorBoard, written here and now: `SummaryWriter` writes in a thread,
+    and where that fails, on a full disk say, its callers wait forever.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._add(purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._add(step, summary=Summary(value=values))
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._events.flush()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows up to the first that is cut or damaged; none where there is no file."""
+    rows: list[dict[str, Any]] = []
+    if not path.exists():
+        return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            break  # the row that a killed process was writing
-        if not line.endswith("\n") or step > last:
+            row = json.loads(line)
+        except ValueError:
+            break  # a killed process was writing it
+        whole = isinstance(row, dict) and line.endswith("\n")
+        if not whole or not isinstance(row.get("step"), int):
             break
-        rows.append(line)
+        rows.append(row)
     return rows
+
+
+def _rows_until(path: Path, last: int) -> list[str]:
+    return [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= last]

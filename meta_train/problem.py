@@ -1,9 +1,12 @@
 """The one thing an estimator knows: an unrolled computation with parameters θ."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-import jax
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # so that a command can heed signals before JAX is imported
+    import jax
 
 Theta = Any
 InnerState = Any

@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 
+from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
 
 VERSIONED = (
@@ -27,12 +29,29 @@ def set_up_jax(devices: int = 0) -> None:
     On CPU there is one device per core that the process may use (or ``devices``), unless
     XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
     the user's cache folder.
+
+    Raises:
+      ConfigError: there is no device of the platform that JAX was told to use.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", devices or usable_cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"JAX finds no device to run on ({error}); check JAX_PLATFORMS="
+            f"{os.environ.get('JAX_PLATFORMS', '')!r}, or unset it"
+        ) from None
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def quiet_libraries() -> None:
@@ -64,8 +83,15 @@ def provenance() -> dict[str, Any]:
         "git_revision": git_revision(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "devices": [str(device.device_kind) for device in jax.devices()],
-        "command": sys.argv,
+        "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}",
     }
+
+
+def _module() -> str:
+    """The module that this process was started with."""
+    spec = sys.modules["__main__"].__spec__
+    name = Path(sys.argv[0]).name if spec is None else spec.name
+    return name.removesuffix(".__main__")
 
 
 def git_revision() -> str | None:

@@ -1,7 +1,7 @@
 """The working directory of a run: what it holds, and whether it is this run's.
 
 DIR/config.json        the configuration, resolved
-DIR/provenance.json    versions, code revision, machine, command
+DIR/provenance.json    versions, code revision, machine, command of every process of the run
 DIR/metrics.jsonl      one row of metrics per call
 DIR/tensorboard/       the same for TensorBoard
 DIR/checkpoints/       the newest states
@@ -25,39 +25,77 @@ OPTIMIZER = "optimizer"
 
 def check_workdir(workdir: Path, config: MetaTrainConfig) -> None:
     """Raise ConfigError unless the directory is new, empty or of the same run."""
-    if workdir.exists() and not workdir.is_dir():
-        raise ConfigError(f"--workdir={str(workdir)!r} is a file; name a directory")
+    given = f"--workdir={str(workdir)!r}"
     path = workdir / CONFIG
     if not path.exists():
-        if workdir.exists() and any(workdir.iterdir()):
+        # What a killed process was about to write begins with a dot.
+        if workdir.exists() and any(not p.name.startswith(".") for p in workdir.iterdir()):
             raise ConfigError(
-                f"--workdir={str(workdir)!r} is not empty and holds no {CONFIG} of a run; "
-                "choose another directory"
+                f"{given} is not empty and holds no {CONFIG} of a run; choose another directory"
             )
         return
     try:
         saved = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{str(path)!r} is damaged ({error}); choose another directory") from None
-    differing = _differences(saved, as_dict(config))
+    except (ValueError, OSError) as error:
+        raise ConfigError(
+            f"{given}: its {CONFIG} is damaged ({error}); choose another directory"
+        ) from None
+    differing = _differences(saved, config)
     if differing:
         raise ConfigError(
-            f"--workdir={str(workdir)!r} is of another configuration: {'; '.join(differing)}; "
+            f"{given} is of another configuration: {'; '.join(differing)}; "
             "give the same settings to resume it, or choose another directory"
         )
 
 
-def begin_workdir(workdir: Path, config: MetaTrainConfig, provenance: dict[str, Any]) -> None:
-    """Make the directory and write down what runs in it."""
+def begin_workdir(workdir: Path, config: MetaTrainConfig) -> None:
+    """Say whose directory it is, if nobody has; raises what `check_workdir` raises."""
+    check_workdir(workdir, config)
+    if not (workdir / CONFIG).exists():
+        write_json(workdir / CONFIG, as_dict(config))
+
+
+def record_process(
+    workdir: Path, config: MetaTrainConfig, *, update: int, facts: dict[str, Any]
+) -> list[str]:
+    """Add to the provenance what goes on with the run from ``update``.
+
+    Returns:
+      what differs from the process before it in a way that can change rounding.
+    """
+    before = read_processes(workdir)
     write_json(workdir / CONFIG, as_dict(config))
-    write_json(workdir / PROVENANCE, provenance)
+    write_json(workdir / PROVENANCE, [*before, {"from_update": update, **facts}])
+    if not before or update == 0:
+        return []
+    return [
+        f"{name} was {_short(before[-1].get(name))} and is {_short(facts.get(name))}"
+        for name in ("versions", "devices", "block")
+        if before[-1].get(name) != facts.get(name)
+    ]
 
 
-def _differences(saved: Any, given: dict[str, Any]) -> list[str]:
+def read_processes(workdir: Path) -> list[dict[str, Any]]:
+    """The provenance of every process of the run so far; of a damaged file, nothing."""
+    try:
+        processes = json.loads((workdir / PROVENANCE).read_text())
+    except (OSError, ValueError):
+        return []
+    return [p for p in processes if isinstance(p, dict)] if isinstance(processes, list) else []
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return ", ".join(sorted(set(map(str, value)))) if isinstance(value, list) else str(value)
+
+
+def _differences(saved: Any, config: MetaTrainConfig) -> list[str]:
     if not isinstance(saved, dict):
         return [f"{CONFIG} is not a configuration"]
+    given = as_dict(config)
     return [
         f"{name} is {saved.get(name)!r} there and {given.get(name)!r} here"
-        for name in sorted(set(saved) | set(given))
+        for name in sorted({*saved, *given})
         if name not in WITHOUT_EFFECT_ON_THETA and saved.get(name) != given.get(name)
     ]

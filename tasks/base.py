@@ -36,6 +36,7 @@ class Task(NamedTuple):
 class TaskMetadata(NamedTuple):
     """What a report says of a family.
 
+    ``activation``: of the hidden layers, "varied" where tasks differ in it, or "none";
     ``data``: the data set and its resolution, or "synthetic"; ``widths``: hidden widths;
     ``horizon``: the inner steps that suit it; ``initial_loss``: loss of a model that
     knows nothing (log of the number of classes, say), the unit of loss bounds.
@@ -43,6 +44,7 @@ class TaskMetadata(NamedTuple):
 
     domain: str
     architecture: str
+    activation: str
     data: str
     widths: tuple[int, ...]
     batch_size: int

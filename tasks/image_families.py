@@ -70,6 +70,7 @@ def image_family(
         metadata=TaskMetadata(
             domain="image reconstruction" if reconstructs else "image classification",
             architecture=architecture,
+            activation="varied" if varied else activation if widths else "none",
             data=f"{images.name} at {shape[0]}×{shape[1]}",
             widths=widths,
             batch_size=BATCH_SIZE,

@@ -64,6 +64,7 @@ def quadratic_family(name: str, dimension: int) -> TaskFamily:
         metadata=TaskMetadata(
             domain="analytic",
             architecture="quadratic",
+            activation="none",
             data="synthetic",
             widths=(dimension,),
             batch_size=1,

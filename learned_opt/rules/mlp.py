@@ -6,7 +6,6 @@ For every parameter p of a tensor, with gradient g and momenta m_β,
     p    ← p − a·d·exp(b·μ)                   a, b: the step and exponent multipliers
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +25,10 @@ from learned_opt.network import features_major_mlp
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 TIMESCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+
+
+MOST_LAYERS = 16
+WIDEST = 4096
 
 
 class MLPState(NamedTuple):
@@ -61,7 +64,12 @@ def mlp(
     _check_positive("step_multiplier", [step_multiplier])
     _check_positive("exponent_multiplier", [exponent_multiplier])
     _check_positive("timescales", timescales)
-    _check_positive("hidden", hidden)
+    if not 1 <= len(hidden) <= MOST_LAYERS or not all(
+        isinstance(width, int) and 1 <= width <= WIDEST for width in hidden
+    ):
+        raise ValueError(
+            f"`hidden`={_short(hidden)}: must be 1 to {MOST_LAYERS} whole numbers up to {WIDEST}"
+        )
     if not all(0 <= decay < 1 for decay in momentum_decays):
         raise ValueError(f"`momentum_decays`={tuple(momentum_decays)}: each must lie in [0, 1)")
     network = features_major_mlp(
@@ -85,7 +93,7 @@ def mlp(
             return MLPState(
                 step=jnp.zeros((), jnp.int32),
                 momenta=jax.tree.map(
-                    lambda p: jnp.zeros((len(decays), *p.shape), jnp.float32), params
+                    lambda p: jnp.zeros((len(decays), *jnp.shape(p)), jnp.float32), params
                 ),
             )
 
@@ -101,9 +109,12 @@ def mlp(
                     "`params`=None: the update of this rule depends on the parameters; "
                     "call `update(grads, state, params)`"
                 )
+            updates, params = jax.tree.map(_real_array, (updates, params))
             shared = time_features(state.step.astype(jnp.float32), scales_of_time)
 
             def step(gradient: jax.Array, momenta: jax.Array, parameter: jax.Array) -> jax.Array:
+                if parameter.size == 0:
+                    return jnp.zeros_like(parameter)
                 rows = [
                     tensor.reshape(count, parameter.size).astype(jnp.float32)
                     for tensor, count in ((gradient, 1), (parameter, 1), (momenta, len(decays)))
@@ -131,6 +142,23 @@ def mlp(
     return LearnedOptimizer("mlp", constants, network.init, build)
 
 
+def _real_array(leaf: Any) -> jax.Array:
+    array = jnp.asarray(leaf)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"a parameter or gradient has dtype {array.dtype}; this rule updates real "
+            "floating-point leaves: leave others out with `optax.masked` or `optax.partition`"
+        )
+    return array
+
+
 def _check_positive(name: str, values: Sequence[float]) -> None:
-    if not values or not all(math.isfinite(value) and value > 0 for value in values):
-        raise ValueError(f"`{name}`={values}: must be positive and finite")
+    """In float32, which is what the rule computes in."""
+    tiny, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if not numbers or len(numbers) < len(values) or not all(tiny <= v <= largest for v in numbers):
+        raise ValueError(f"`{name}`={_short(values)}: must be positive numbers of float32")
+
+
+def _short(values: Sequence[Any]) -> str:
+    return str(list(values) if len(values) <= 12 else f"{len(values)} values")

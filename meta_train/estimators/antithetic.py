@@ -51,6 +51,34 @@ class PairsOfWindow(NamedTuple):
     unroll_key: jax.Array
 
 
+class WindowLosses(NamedTuple):
+    """What the unroll says of every pair: [pairs, 2] each.
+
+    ``value``: the window loss; ``diverged``, bool: one of its W losses was not finite.
+    """
+
+    value: jax.Array
+    diverged: jax.Array
+
+
+def window_loss(reduction: str, bound: float | None) -> Callable[[jax.Array], jax.Array]:
+    """The function that makes [value, diverged] of the losses [W] of a window.
+
+    With a ``bound``, a loss counts at most that, and a loss that is not a number counts
+    as the bound.
+    """
+    reduce = jnp.sum if reduction == "sum" else jnp.mean
+
+    def of_steps(losses: jax.Array) -> jax.Array:
+        counted = losses
+        if bound is not None:
+            counted = jnp.where(jnp.isnan(losses), bound, jnp.minimum(losses, bound))
+        diverged = ~jnp.isfinite(losses).all()
+        return jnp.stack([reduce(counted), diverged.astype(losses.dtype)])
+
+    return of_steps
+
+
 def unroll_pairs(
     problem: UnrolledProblem,
     window: int,
@@ -59,7 +87,7 @@ def unroll_pairs(
     pairs: PairsOfWindow,
     theta: Theta,
     data: Data,
-) -> tuple[Any, jax.Array]:
+) -> tuple[Any, WindowLosses]:
     """W inner steps at θ+ε and at θ−ε, from a new inner state where ``restart`` says so.
 
     Both members of a pair share data and every key; they differ in the sign of ε alone.
@@ -67,8 +95,10 @@ def unroll_pairs(
     The losses are the only thing that devices tell each other: noise and credit are computed
     alike on all of them.
 
+    ``reduce``: of `window_loss`.
+
     Returns:
-      inner states [pairs, 2, …], and window losses [pairs, 2] that ``reduce`` makes of [W].
+      inner states [pairs, 2, …], and the window losses.
     """
 
     def unroll_one(state: Any, perturbed: Theta, keys: jax.Array, data: Data) -> tuple:
@@ -101,8 +131,9 @@ def unroll_pairs(
 
     one_state = jax.tree.map(lambda x: x[0, 0], pairs.inner)
     check_problem(problem, pairs.unroll_key[0], theta, one_state, data)
-    inner, losses = layout.spread(unroll_block)(pairs, (theta, data))
-    return inner, layout.everywhere(losses)
+    inner, packed = layout.spread(unroll_block)(pairs, (theta, data))
+    packed = layout.everywhere(packed)
+    return inner, WindowLosses(packed[..., 0], packed[..., 1] > 0)
 
 
 def credit(noise: Theta, losses: jax.Array, sigma: float) -> tuple[Theta, jax.Array]:

@@ -54,7 +54,7 @@ class EstimatorInfo(NamedTuple):
     ``losses`` [pairs, 2]: window loss of both signs, reduced as the estimator was told;
     ``ages`` int32 [pairs]: inner steps of the episode done, this window included;
     ``restarts``, ``diverged``: int32 numbers of pairs that began an episode in this
-    window, and that were left out for a loss that is not finite;
+    window, and that had a loss in it that was not finite;
     ``accumulator_norm`` float32 [pairs]: norm of the credited noise.
     """
 
@@ -66,7 +66,14 @@ class EstimatorInfo(NamedTuple):
 
 
 def check_settings(
-    *, window: int, particles: int, sigma: float, length: Length, reduction: str, stagger: bool
+    *,
+    window: int,
+    particles: int,
+    sigma: float,
+    length: Length,
+    reduction: str,
+    stagger: bool,
+    loss_bound: float | None,
 ) -> None:
     """Raise ValueError for settings that no antithetic estimator takes."""
     if window < 1:
@@ -84,6 +91,8 @@ def check_settings(
         raise ValueError(f"`reduction`={reduction!r}: must be 'sum' or 'mean'")
     if stagger and length is None:
         raise ValueError("`stagger`=True needs episodes that end; give a `length`")
+    if loss_bound is not None and not math.isfinite(loss_bound):
+        raise ValueError(f"`loss_bound`={loss_bound}: must be finite, or None for no bound")
 
 
 def check_theta(theta: Theta) -> None:

@@ -51,12 +51,12 @@ def begin_episodes(
         drawn = jax.vmap(length)(keys)
     else:
         drawn = jnp.full(pairs, NEVER if length is None else length, jnp.int32)
-    if stagger:
-        share = (jnp.arange(pairs) + 1) / pairs
-        cut = jnp.ceil(drawn * share).astype(jnp.int32)
-        drawn = jnp.where(episodes.begun == 0, cut, drawn)
     if length is not None:
-        drawn = -(-drawn // window) * window
+        windows = -(-drawn // window)
+        if stagger:  # in whole numbers: a rounding error would cost a window
+            cut = -(-windows * (jnp.arange(pairs) + 1) // pairs)
+            windows = jnp.where(episodes.begun == 0, cut, windows)
+        drawn = windows * window
     return restart, Episodes(
         age=jnp.where(restart, 0, episodes.age),
         length=jnp.where(restart, drawn, episodes.length),

@@ -17,6 +17,7 @@ from meta_train.estimators.antithetic import (
     pair_keys,
     sample_noise,
     unroll_pairs,
+    window_loss,
 )
 from meta_train.estimators.base import (
     ALL_AT_ONCE,
@@ -48,6 +49,7 @@ def pes(
     length: Length = None,
     reduction: str = "sum",
     stagger: bool = False,
+    loss_bound: float | None = None,
     layout: Layout = ALL_AT_ONCE,
 ) -> GradientEstimator:
     """The estimator at the top of this file; unbiased for quadratic losses at any σ.
@@ -62,10 +64,12 @@ def pes(
       reduction: the window loss is the "sum" or the "mean" of its W losses. With "sum"
         the estimates of an episode add up to that of ∇ Σ_t L_t.
       stagger: shorten the first episodes so that the pairs cover all ages.
+      loss_bound: what a loss counts at most; one that is not a number counts as that.
       layout: how pairs are spread over devices and in time.
 
-    A pair whose window loss is not finite is left out of that estimate, counted in
-    ``info.diverged``, and begins a new episode with the next window.
+    A pair with a loss that is not finite is counted in ``info.diverged``. Where its window
+    loss is not finite either (there is no bound), it is left out of that estimate, and
+    begins a new episode with the next window.
 
     Raises:
       ValueError: an argument is out of its range, or the problem cannot be unrolled.
@@ -77,9 +81,10 @@ def pes(
         length=length,
         reduction=reduction,
         stagger=stagger,
+        loss_bound=loss_bound,
     )
     pairs = particles // 2
-    reduce = jnp.sum if reduction == "sum" else jnp.mean
+    reduce = window_loss(reduction, loss_bound)
 
     def init(key: jax.Array, theta: Theta) -> PESState:
         del key  # the first window draws everything
@@ -116,13 +121,13 @@ def pes(
             theta,
             data,
         )
-        gradient, finite = credit(accumulator, losses, sigma)
+        gradient, finite = credit(accumulator, losses.value, sigma)
         age = episodes.age + window
         info = EstimatorInfo(
-            losses=losses,
+            losses=losses.value,
             ages=age,
             restarts=restart.sum(),
-            diverged=(~finite).sum(),
+            diverged=losses.diverged.any(axis=1).sum(),
             accumulator_norm=norm_per_pair(accumulator),
         )
         ended = jnp.where(finite, episodes.length, age)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from learned_opt import PortableOptimizer
+from learned_opt import OptimizerFormatError, PortableOptimizer
 from meta_train.evaluate.baselines import BASELINES, SCHEDULES
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.scoring import (
@@ -33,6 +33,39 @@ NOTES = (
 )
 
 
+AXES = ("domain", "architecture", "activation", "data", "widths", "batch_size")
+"""What a task can lie outside meta-training in, beside its horizon."""
+
+
+class Envelope(NamedTuple):
+    """What an optimizer has met: its tasks by `AXES`, and the bounds of its horizons."""
+
+    tasks: Sequence[Mapping[str, Any]]
+    horizons: tuple[float, float]
+
+
+def read_envelope(optimizer: PortableOptimizer) -> Envelope:
+    """The envelope in a manifest; of one that says nothing of it, an empty one.
+
+    Raises:
+      OptimizerFormatError: the manifest's ``meta_training`` cannot be read so.
+    """
+    met = optimizer.manifest["meta_training"]
+    tasks, horizons = met.get("tasks", []), met.get("horizons", (0, 0))
+    if not (isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.tasks`={tasks!r}: must be a list of objects with "
+            f"{', '.join(AXES)}"
+        )
+    pair = isinstance(horizons, list | tuple) and len(horizons) == 2
+    if not (pair and all(isinstance(steps, int | float) for steps in horizons)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.horizons`={horizons!r}: must be two numbers of inner "
+            "steps, the shortest and the longest"
+        )
+    return Envelope(tasks, tuple(horizons))
+
+
 def make_report(
     optimizer: PortableOptimizer,
     source: str,
@@ -40,7 +73,7 @@ def make_report(
     results: Sequence[tuple[TaskFamily, TaskResult]],
 ) -> dict[str, Any]:
     """The report: keys ``provenance``, ``tasks``, ``baselines``, ``runs``, ``aggregates``."""
-    envelope = optimizer.manifest["meta_training"]
+    envelope = read_envelope(optimizer)
     tasks = [_task_row(family, result, envelope) for family, result in results]
     return {
         "provenance": {
@@ -49,7 +82,7 @@ def make_report(
                 "rule": optimizer.manifest["rule"],
                 "constants": optimizer.manifest["constants"],
                 "theta_sha256": optimizer.manifest["theta"]["sha256"],
-                "meta_training": envelope,
+                "meta_training": optimizer.manifest["meta_training"],
             },
             "suite": suite,
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,9 +104,7 @@ def make_report(
     }
 
 
-def _task_row(
-    family: TaskFamily, result: TaskResult, envelope: Mapping[str, Any]
-) -> dict[str, Any]:
+def _task_row(family: TaskFamily, result: TaskResult, envelope: Envelope) -> dict[str, Any]:
     metadata = family.metadata
     row = {
         "task": f"{family.name} @ {result.task.steps}",
@@ -83,6 +114,7 @@ def _task_row(
         "parameters": parameter_count(family),
         "domain": metadata.domain,
         "architecture": metadata.architecture,
+        "activation": metadata.activation,
         "data": metadata.data,
         "widths": list(metadata.widths),
         "batch_size": metadata.batch_size,
@@ -90,15 +122,10 @@ def _task_row(
     return row | {"shifts": distribution_shifts(row, envelope)}
 
 
-def distribution_shifts(row: Mapping[str, Any], envelope: Mapping[str, Any]) -> list[str]:
+def distribution_shifts(row: Mapping[str, Any], envelope: Envelope) -> list[str]:
     """The axes on which a task lies outside what the optimizer was meta-trained on."""
-    met = envelope.get("tasks", [])
-    shifts = [
-        axis
-        for axis in ("domain", "architecture", "data", "widths", "batch_size")
-        if row[axis] not in [task.get(axis) for task in met]
-    ]
-    low, high = envelope.get("horizons", (0, 0))
+    shifts = [axis for axis in AXES if row[axis] not in [task.get(axis) for task in envelope.tasks]]
+    low, high = envelope.horizons
     return shifts + ["horizon"] * (not low <= row["steps"] <= high)
 
 

@@ -47,11 +47,12 @@ class Curve(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Runs side by side, each leaf [RUNS_AT_ONCE, …]."""
+    """Runs side by side, each leaf [RUNS_AT_ONCE, …]; ``total``: sum of minibatch losses."""
 
     key: jax.Array
     theta: Any
     state: Any
+    total: jax.Array
 
 
 class Trainer:
@@ -77,15 +78,16 @@ class Trainer:
             self._whole,
         )
         self._init_theta = optimizer.init
-        problem = optimizer_training(family, optimizer, loss_clip=math.inf)
-        self._problem = problem
+        problem = optimizer_training(family, optimizer)
+        root = jax.random.key(0)
+        self._state = jax.eval_shape(lambda: problem.init(root, optimizer.init(root)))
 
         def advance(row: _Rows, shared: tuple[Any, jax.Array, jax.Array]) -> tuple[Any, Any]:
             data, done, count = shared
             start = jax.lax.cond(
                 done == 0,
-                lambda: problem.init(jax.random.fold_in(row.key, 0), row.theta),
-                lambda: row.state,
+                lambda: (problem.init(jax.random.fold_in(row.key, 0), row.theta), 0 * row.total),
+                lambda: (row.state, row.total),
             )
 
             def step(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
@@ -93,13 +95,13 @@ class Trainer:
                 state, loss = problem.step(key, row.theta, carry[0], {"train": data["train"]})
                 return state, carry[1] + loss
 
-            state, total = jax.lax.fori_loop(0, count, step, (start, jnp.float32(0)))
+            state, total = jax.lax.fori_loop(0, count, step, start)
             task = family.build(state.configuration)
             losses = {
                 split: task.loss(state.params, state.model_state, row.key, batch)[0]
                 for split, batch in data["scored"].items()
             }
-            return state, {**losses, "train": total / count}
+            return (state, total), losses
 
         layout = split_rows(mesh, default_block(RUNS_AT_ONCE // mesh.size))
         self._advance = jax.jit(
@@ -128,17 +130,27 @@ class Trainer:
     def _train_together(self, specs: Sequence[RunSpec]) -> list[Curve]:
         rows = self._begin(specs)
         longest = max(spec.steps for spec in specs)
-        points = [*range(0, longest, self._interval), longest]
+        points = sorted({*range(0, longest, self._interval), *(spec.steps for spec in specs)})
         losses = []
         for before, after in zip([0, *points], points, strict=False):
-            state, loss = self._compiled(rows, self._shared(before, after - before))
-            rows = rows._replace(state=state)
-            losses.append(loss)
+            (state, total), loss = self._compiled(rows, self._shared(before, after - before))
+            rows = rows._replace(state=state, total=total)
+            losses.append({**loss, "train": total})
         stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *jax.device_get(losses))
         return [
-            _cut(np.asarray(points), {k: v[i] for k, v in stacked.items()}, spec.steps)
+            self._curve(np.asarray(points), {k: v[i] for k, v in stacked.items()}, spec.steps)
             for i, spec in enumerate(specs)
         ]
+
+    def _curve(self, points: np.ndarray, losses: dict[str, np.ndarray], steps: int) -> Curve:
+        """The points of one run, without those that only its company has."""
+        own = (points == steps) | ((points < steps) & (points % self._interval == 0))
+        points, losses = points[own], {name: values[own] for name, values in losses.items()}
+        totals = losses.pop("train").astype(float)
+        train = np.full(len(points), np.nan)
+        with np.errstate(invalid="ignore"):  # of a run that diverged
+            train[1:] = np.diff(totals) / np.diff(points)
+        return Curve(steps=points, train=train, **losses)
 
     def _begin(self, specs: Sequence[RunSpec]) -> _Rows:
         root = jax.random.key(EVALUATION_KEY)
@@ -146,10 +158,9 @@ class Trainer:
             np.asarray([spec.seed for spec in specs])
         )
         theta = jax.tree.map(lambda *x: np.stack(x), *[spec.theta for spec in specs])
-        one = jax.tree.map(lambda x: x[0], theta)
-        shapes = jax.eval_shape(self._problem.init, root, one)
-        state = jax.tree.map(lambda x: np.zeros((len(specs), *x.shape), x.dtype), shapes)
-        return jax.device_put(_Rows(keys, theta, state), self._rows)
+        state = jax.tree.map(lambda x: np.zeros((len(specs), *x.shape), x.dtype), self._state)
+        rows = _Rows(keys, theta, state, jnp.zeros(len(specs), jnp.float32))
+        return jax.device_put(rows, self._rows)
 
     def _shared(self, done: int, count: int) -> tuple[Any, jax.Array, jax.Array]:
         return (
@@ -157,8 +168,3 @@ class Trainer:
             jax.device_put(np.int32(done), self._whole),
             jax.device_put(np.int32(count), self._whole),
         )
-
-
-def _cut(points: np.ndarray, losses: Mapping[str, np.ndarray], steps: int) -> Curve:
-    kept = points <= steps
-    return Curve(steps=points[kept], **{name: values[kept] for name, values in losses.items()})

@@ -14,6 +14,7 @@ LEARNED = "learned"
 REFERENCE = "adam"
 STRETCHES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # horizons of the reference's schedule
 LONGEST = max(STRETCHES)
+SMALLEST_LOSS = 1e-12  # a ratio of two losses below is one of rounding errors
 
 
 class TaskResult(NamedTuple):
@@ -69,13 +70,13 @@ def final_loss_ratios(learned: Sequence[Curve], baseline: Sequence[Curve]) -> np
     """The baseline's final loss ÷ ours on each seed; above 1 ours is lower. Shape [S].
 
     A run of ours that diverged counts 0; a diverged run of the baseline counts with the
-    loss it started from.
+    loss it started from. Losses are taken to be at least `SMALLEST_LOSS`.
     """
     ours, theirs = final_losses(learned), final_losses(baseline)
     start = np.asarray([curve.test[0] for curve in baseline], float)
     theirs = np.where(np.isfinite(theirs), theirs, start)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.isfinite(ours), theirs / ours, 0.0)
+    ratios = np.maximum(theirs, SMALLEST_LOSS) / np.maximum(ours, SMALLEST_LOSS)
+    return np.where(np.isfinite(ours), ratios, 0.0)
 
 
 def speedups_over_reference(

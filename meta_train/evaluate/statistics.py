@@ -33,7 +33,8 @@ def interquartile_mean(values: np.ndarray, weights: np.ndarray | None = None) ->
     share = weights[order] / weights.sum()
     above = np.cumsum(share, axis=-1)
     inside = np.clip(np.minimum(above, 0.75) - np.maximum(above - share, 0.25), 0, None)
-    return (inside * ordered).sum(axis=-1) / inside.sum(axis=-1)
+    counted = np.where(inside > 0, ordered, 0)  # an infinity outside the middle half is nothing
+    return (inside * counted).sum(axis=-1) / inside.sum(axis=-1)
 
 
 def bootstrap(

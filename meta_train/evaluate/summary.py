@@ -22,10 +22,15 @@ def verdict(report: Mapping[str, Any]) -> str:
     for row in rows:
         if not row["shifts"]:
             ratio = row["final_loss_ratio"][REFERENCE]
+            diverged = row["final_test"][LEARNED]["diverged"]
             sentences.append(
                 f"On {row['task']} steps, as it was meta-trained: {judgement(ratio)} tuned Adam, "
-                f"whose final test loss is {interval(ratio)} times the learned optimizer's "
-                f"({row['seeds']} seeds)."
+                + (
+                    f"for it diverged on {diverged} of {row['seeds']} seeds."
+                    if diverged
+                    else f"whose final test loss is {interval(ratio)} times the learned "
+                    f"optimizer's ({row['seeds']} seeds)."
+                )
             )
     found = [judgement(r["final_loss_ratio"][REFERENCE]) for r in rows if r["shifts"]]
     if found:
@@ -102,6 +107,7 @@ def _tasks(report: Mapping[str, Any]) -> Table:
             "task @ steps",
             "domain",
             "architecture",
+            "activation",
             "widths",
             "parameters",
             "data",
@@ -113,6 +119,7 @@ def _tasks(report: Mapping[str, Any]) -> Table:
                 row["task"],
                 row["domain"],
                 row["architecture"],
+                row["activation"],
                 "-".join(map(str, row["widths"])) or "none",
                 f"{row['parameters']:,}",
                 row["data"],

@@ -2,16 +2,13 @@
 
     L_t = the loss at p_{t−1};    p_t = p_{t−1} + update(∇ loss, …; θ)
 
-on a minibatch of the training data, or L_t on one of the inner-validation split. A loss is
-clipped at ``loss_clip`` times the initial loss that the family states, and a loss that is
-not a number counts as that bound: an episode that diverges costs the bound at every step.
+on a minibatch of the training data, or L_t on one of the inner-validation split.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
@@ -36,7 +33,6 @@ def optimizer_training(
     optimizer: LearnedOptimizer,
     *,
     meta_loss: str = "train",
-    loss_clip: float = 1.5,
 ) -> UnrolledProblem:
     """The problem at the top of this file.
 
@@ -45,7 +41,6 @@ def optimizer_training(
       optimizer: the rule whose θ is meta-trained.
       meta_loss: "train": L_t is the loss whose gradient is taken; "validation": a minibatch
         of the inner-validation split at the same parameters.
-      loss_clip: bound of L_t, in units of ``family.metadata.initial_loss``.
 
     ``data`` of the problem is what `meta_data` returns.
 
@@ -54,9 +49,6 @@ def optimizer_training(
     """
     if meta_loss not in META_LOSSES:
         raise ValueError(f"`meta_loss`={meta_loss!r}: must be one of {sorted(META_LOSSES)}")
-    if not loss_clip > 1:
-        raise ValueError(f"`loss_clip`={loss_clip}: must exceed 1, the initial loss")
-    bound = loss_clip * family.metadata.initial_loss
 
     def init(key: jax.Array, theta: Theta) -> TrainingState:
         key_sample, key_init = jax.random.split(key)
@@ -83,8 +75,7 @@ def optimizer_training(
             key_batch, key_loss = jax.random.split(key_validation)
             batch = family.batch(key_batch, data["inner_validation"])
             loss, _ = task.loss(state.params, state.model_state, key_loss, batch)
-        bounded = jnp.where(jnp.isnan(loss), bound, jnp.minimum(loss, bound))
-        return TrainingState(state.configuration, params, model_state, optimizer_state), bounded
+        return TrainingState(state.configuration, params, model_state, optimizer_state), loss
 
     return UnrolledProblem(init, step)
 

@@ -2,6 +2,7 @@
 nothing written over."""
 
 import json
+import re
 import resource
 import shutil
 
@@ -39,6 +40,9 @@ def refused(result):
         ("--config.window=five", "--config.window=five"),
         ("--config.task=cifar10_8x8_mlp32", "the TFDS set 'cifar10' is not prepared under"),
         ("--config.devices=64", "`config.devices`=64: there are 2 cpu devices"),
+        ("--config.seed=99999999999999999999999", "`config.seed`=99999999999999999999999"),
+        ("--workdir=", "--workdir='' is empty; name a directory"),
+        ("--workdir=/proc/x", "--workdir='/proc/x' cannot be written to"),
         ("--wrkdir=x", "wrkdir"),
         ("surplus", "unexpected argument 'surplus'"),
     ],
@@ -71,9 +75,9 @@ def workdir(finished, tmp_path):
 def test_a_workdir_of_another_configuration(workdir):
     before = theta(workdir)
     line = refused(run(TRAIN, "--preset=tiny", f"--workdir={workdir}", "--config.sigma=0.5"))
-    assert "another configuration: sigma is 0.01 there and 0.5 here" in line
+    assert "another configuration: sigma is 0.05 there and 0.5 here" in line
     assert theta(workdir) == before
-    assert json.loads((workdir / "config.json").read_text())["sigma"] == 0.01
+    assert json.loads((workdir / "config.json").read_text())["sigma"] == 0.05
 
 
 def test_a_damaged_checkpoint(workdir):
@@ -81,10 +85,15 @@ def test_a_damaged_checkpoint(workdir):
         if path.is_file() and path.stat().st_size > 1_000:
             path.write_bytes(path.read_bytes()[:500])
     before = theta(workdir)
-    line = refused_after_resuming(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
+    described = [(workdir / name).read_bytes() for name in ("config.json", "provenance.json")]
+    settings = ("--preset=tiny", "--config.keep_checkpoints=2")
+    line = refused_after_resuming(run(TRAIN, *settings, f"--workdir={workdir}"))
     assert "checkpoints/60' is damaged" in line
     assert "remove this folder to go on from the one before" in line
     assert theta(workdir) == before
+    assert described == [
+        (workdir / name).read_bytes() for name in ("config.json", "provenance.json")
+    ]
 
     shutil.rmtree(workdir / "checkpoints/60")  # as the message says
     code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
@@ -95,12 +104,12 @@ def test_a_damaged_checkpoint(workdir):
 
 def test_a_foreign_checkpoint(workdir, tmp_path):
     other = tmp_path / "other"
-    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={other}", "--config.task=quadratic16")
+    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={other}", "--config.seed=5")
     assert code == 0, error
     shutil.rmtree(workdir / "checkpoints")
     shutil.copytree(other / "checkpoints", workdir / "checkpoints")
     line = refused_after_resuming(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
-    assert "another run" in line
+    assert "checkpoints/60' is of another run: seed is 5 there and 0 here" in line
 
 
 def refused_after_resuming(result):
@@ -108,6 +117,17 @@ def refused_after_resuming(result):
     resuming, *rest = error.splitlines()
     assert resuming.startswith("resuming after update")
     return refused((code, output, "\n".join(rest)))
+
+
+def test_a_theta_that_is_no_longer_finite_ends_the_run(tmp_path):
+    settings = ("--preset=tiny", "--config.learning_rate=1e38", "--config.warmup=1")
+    code, output, error = run(TRAIN, *settings, f"--workdir={tmp_path / 'run'}")
+    assert code == 2
+    assert output == ""
+    assert "Traceback" not in error
+    last = error.strip().splitlines()[-1]
+    assert re.search(r"error: θ is not finite after update \d+; lower `config.learning_rate`", last)
+    assert not (tmp_path / "run/optimizer").exists()
 
 
 def test_a_run_that_would_not_fit_on_the_disk_is_not_begun(tmp_path):
@@ -143,6 +163,8 @@ def test_a_disk_that_fills_up_is_named_and_the_run_can_go_on(tmp_path, finished)
         (("--optimizer={good}", "--suite=nope"), "unknown suite 'nope'; legal ones: demo, tiny"),
         (("--optimizer={damaged}", "--suite=tiny"), "is damaged: its SHA-256"),
         (("--suite=tiny",), "--optimizer"),
+        (("--optimizer={odd}", "--suite=tiny"), "`meta_training.horizons`=[]: must be two"),
+        (("--optimizer={good}", "--suite=tiny", "--workdir=/proc/x"), "cannot be written to"),
     ],
 )
 def test_evaluate_refuses(tmp_path, arguments, told):
@@ -151,7 +173,9 @@ def test_evaluate_refuses(tmp_path, arguments, told):
     damaged = shutil.copytree(tmp_path / "good", tmp_path / "damaged")
     data = (damaged / "theta.safetensors").read_bytes()
     (damaged / "theta.safetensors").write_bytes(data[:-1] + b"?")
-    paths = {"good": tmp_path / "good", "damaged": damaged}
+    odd = {"tasks": [], "horizons": []}
+    learned_opt.save(tmp_path / "odd", rule, rule.init(jax.random.key(0)), meta_training=odd)
+    paths = {"good": tmp_path / "good", "damaged": damaged, "odd": tmp_path / "odd"}
     workdir = tmp_path / "evaluation"
     line = refused(run(EVALUATE, f"--workdir={workdir}", *(a.format(**paths) for a in arguments)))
     assert told in line

@@ -20,6 +20,7 @@ META_TRAINING = {
             "name": "fashion_mnist_8x8_mlp32",
             "domain": "image classification",
             "architecture": "mlp",
+            "activation": "relu",
             "data": "fashion_mnist at 8×8",
             "widths": [32],
             "batch_size": 64,
@@ -122,7 +123,7 @@ def test_the_ledger_tells_the_tuning(report):
 def test_what_lies_outside_the_meta_training_is_said(report):
     shifts = {row["family"]: row["shifts"] for row in report["tasks"]}
     assert shifts["fashion_mnist_8x8_mlp32"] == []
-    assert shifts["quadratic32"] == ["domain", "architecture", "data", "batch_size"]
+    assert shifts["quadratic32"] == ["domain", "architecture", "activation", "data", "batch_size"]
 
 
 def test_a_bad_optimizer_is_shown_as_one(evaluated, report):

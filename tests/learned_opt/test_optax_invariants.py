@@ -121,6 +121,21 @@ def test_bfloat16_parameters_get_bfloat16_updates_from_float32_state(tx, params,
     assert_close(as_float, one_step[0], rtol=0.2, atol=2e-5)
 
 
+def test_python_scalars_are_parameters_too(tx):
+    numbers, arrays = {"a": 1.5, "b": -2.0}, {"a": jnp.asarray(1.5), "b": jnp.asarray(-2.0)}
+    updates, state = tx.update(numbers, tx.init(numbers), numbers)
+    expected, _ = tx.update(arrays, tx.init(arrays), arrays)
+    assert_close(updates, expected, rtol=1e-6)
+    assert state.step == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, bool])
+def test_leaves_that_are_not_real_numbers_are_refused(tx, dtype):
+    params = {"float": jnp.ones(2), "other": jnp.ones(3, dtype)}
+    with pytest.raises(TypeError, match=rf"has dtype {jnp.dtype(dtype)}.*optax.masked"):
+        tx.update(params, tx.init(params), params)
+
+
 def test_an_empty_tree_passes(tx):
     assert tx.update({}, tx.init({}), {})[0] == {}
 

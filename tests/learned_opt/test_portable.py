@@ -1,5 +1,6 @@
 """The portable format: exact, atomic, and refused with a sentence where it does not fit."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -79,17 +80,53 @@ def test_saving_again_replaces_the_whole_directory(saved):
     assert [path.name for path in directory.parent.iterdir()] == ["optimizer"]
 
 
-def test_a_save_that_fails_leaves_the_older_optimizer(saved, monkeypatch):
+def full_disk(descriptor):
+    raise OSError(28, "No space left on device")
+
+
+def only_one_rename():
+    rename, calls = os.rename, []
+
+    def once(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    return once
+
+
+@pytest.mark.parametrize(
+    ("function", "fails"), [("fsync", full_disk), ("rename", only_one_rename())]
+)
+def test_a_save_that_fails_leaves_the_older_optimizer(saved, monkeypatch, function, fails):
     directory, rule, theta = saved
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, function, fails)
     with pytest.raises(OSError, match="No space left"):
         learned_opt.save(directory, rule, jax.tree.map(lambda x: x + 1, theta), meta_training={})
     jax.tree.map(np.testing.assert_array_equal, learned_opt.read(directory).theta, theta)
     assert [path.name for path in directory.parent.iterdir()] == ["optimizer"]
+
+
+def test_what_a_killed_save_left_is_no_hindrance(saved):
+    directory, rule, theta = saved
+    for kind in ("partial", "older"):
+        (directory.parent / f".optimizer.{kind}").mkdir()
+        (directory.parent / f".optimizer.{kind}/theta.safetensors").write_bytes(b"half")
+    learned_opt.save(directory, rule, theta, meta_training={})
+    assert [path.name for path in directory.parent.iterdir()] == ["optimizer"]
+
+
+def test_nothing_but_an_optimizer_is_replaced(saved, tmp_path):
+    directory, rule, theta = saved
+    (directory / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(directory)
+    for target in (directory, tmp_path / "file", tmp_path / "link"):
+        with pytest.raises(FileExistsError, match=f"{target.name}' is not the directory of an opt"):
+            learned_opt.save(target, rule, theta, meta_training={})
+    assert (directory / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_theta_that_is_not_the_rules_is_not_saved(tmp_path):
@@ -121,18 +158,24 @@ def enlarge(directory):
     path.write_bytes(path.read_bytes() + bytes(1 << 20))
 
 
+def replace_theta(directory, data):
+    """With the hash of the new bytes in the manifest."""
+    (directory / "theta.safetensors").write_bytes(data)
+    edit_manifest(directory, theta={"sha256": hashlib.sha256(data).hexdigest()})
+
+
 def disguise_a_pickle(directory):
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(directory / "executed"),)
 
-    data = pickle.dumps(Bomb())
-    (directory / "theta.safetensors").write_bytes(data)
-    import hashlib
+    replace_theta(directory, pickle.dumps(Bomb()))
 
-    manifest = json.loads((directory / "manifest.json").read_text())
-    manifest["theta"]["sha256"] = hashlib.sha256(data).hexdigest()
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+def put_a_nan(directory):
+    tensors = safetensors.numpy.load_file(directory / "theta.safetensors")
+    tensors[min(tensors)][0] = np.nan
+    replace_theta(directory, safetensors.numpy.save(tensors))
 
 
 DAMAGE = {
@@ -140,6 +183,7 @@ DAMAGE = {
     "is damaged": truncate,
     "larger than": enlarge,
     "not a safetensors file": disguise_a_pickle,
+    "has entries that are not finite": put_a_nan,
     "has no theta.safetensors": lambda d: (d / "theta.safetensors").unlink(),
     "is not JSON": lambda d: (d / "manifest.json").write_text("{"),
     "not JSON": lambda d: (d / "manifest.json").write_text("[" * 100_000),
@@ -150,6 +194,14 @@ DAMAGE = {
     "no 'constants' of type dict": lambda d: edit_manifest(d, constants=[]),
     "do not fit the rule": lambda d: edit_manifest(d, constants={"speed": 1}),
     "constants of .* do not fit": lambda d: edit_manifest(d, constants={"hidden": "wide"}),
+    "format version True": lambda d: edit_manifest(d, version=True),
+    "`hidden`=30000 values": lambda d: edit_manifest(d, constants={"hidden": [1] * 30_000}),
+    r"`hidden`=\[32.0": lambda d: edit_manifest(d, constants={"hidden": [32.0, 32.0]}),
+    "`timescales`=": lambda d: edit_manifest(d, constants={"timescales": [1e-320]}),
+    r"`step_multiplier`=\[1e\+300": lambda d: edit_manifest(
+        d, constants={"step_multiplier": 1e300}
+    ),
+    r"`step_multiplier`=\[True": lambda d: edit_manifest(d, constants={"step_multiplier": True}),
     "does not hold the θ": lambda d: edit_manifest(d, constants={}),
 }
 
@@ -164,6 +216,9 @@ def test_damage_is_refused_with_a_sentence_and_executes_nothing(saved, message):
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
+    for odd in ("x" * 5_000, "~nobody-of-this-name/x"):
+        with pytest.raises(FileNotFoundError, match="no learned optimizer at"):
+            learned_opt.load(odd)
     with pytest.raises(FileNotFoundError, match="no learned optimizer at 'nope'") as error:
         learned_opt.load("nope")
     for name in learned_opt.list_pretrained():

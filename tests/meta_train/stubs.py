@@ -17,7 +17,7 @@ def scalar_family(loss=lambda x, target: 0.5 * (x - target) ** 2, initial_loss=0
 
     return TaskFamily(
         name="scalar",
-        metadata=TaskMetadata("analytic", "scalar", "synthetic", (), 1, 10, initial_loss),
+        metadata=TaskMetadata("analytic", "scalar", "none", "synthetic", (), 1, 10, initial_loss),
         load=lambda: {split: jnp.full(4, float(i)) for i, split in enumerate(SPLITS)},
         sample=lambda key: {},
         build=lambda cfg: Task(lambda key: ({"x": jnp.ones(())}, jnp.zeros((), int)), task_loss),

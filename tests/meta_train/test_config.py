@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
+from meta_train.command_line import given_directory
 from meta_train.config import ConfigError, MetaTrainConfig, as_dict, check_config
+from meta_train.files import working_directory
 from meta_train.presets import PRESETS, TINY
-from meta_train.workdir import begin_workdir, check_workdir
+from meta_train.workdir import begin_workdir, check_workdir, read_processes, record_process
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -43,6 +47,9 @@ def test_a_configuration_is_frozen():
         ({"warmup": 60}, "`config.warmup`=60 leaves nothing of `config.updates`=60"),
         ({"updates": 0}, "`config.updates`=0"),
         ({"seed": -1}, "`config.seed`=-1"),
+        ({"seed": 1 << 32}, "`config.seed`=4294967296"),
+        ({"updates": 3_000_000_000}, "`config.updates`=3000000000"),
+        ({"sigma": 1e-25}, "`config.sigma`=1e-25: must be at least"),
         ({"checkpoint_every": 15}, "`config.checkpoint_every`=15 must be a multiple"),
         ({"keep_checkpoints": 0}, "`config.keep_checkpoints`=0"),
         ({"devices": -1}, "`config.devices`=-1"),
@@ -61,24 +68,76 @@ def test_every_setting_is_described():
 def test_a_workdir_is_of_one_configuration(tmp_path):
     workdir = tmp_path / "run"
     check_workdir(workdir, TINY)
-    begin_workdir(workdir, TINY, {})
+    with working_directory(workdir):
+        begin_workdir(workdir, TINY)
     check_workdir(workdir, TINY)
     check_workdir(workdir, dataclasses.replace(TINY, checkpoint_every=30, keep_checkpoints=9))
     changed = dataclasses.replace(TINY, sigma=0.5, seed=3)
     with pytest.raises(
         ConfigError,
-        match=r"another configuration: seed is 0 there and 3 here; sigma is 0.01 there and 0.5 ",
+        match=r"another configuration: seed is 0 there and 3 here; sigma is 0.05 there and 0.5 ",
     ):
         check_workdir(workdir, changed)
     assert json.loads((workdir / "config.json").read_text()) == as_dict(TINY)
+
+
+def test_what_a_killed_process_was_about_to_write_is_no_hindrance(tmp_path):
+    (tmp_path / ".config.json.partial").write_text("{")
+    with working_directory(tmp_path):
+        begin_workdir(tmp_path, TINY)
+    assert json.loads((tmp_path / "config.json").read_text()) == as_dict(TINY)
+    assert not (tmp_path / ".config.json.partial").exists()
+
+
+def test_one_process_at_a_time_works_in_a_directory(tmp_path):
+    code = (
+        "import sys, pathlib; from meta_train.files import working_directory\n"
+        "with working_directory(pathlib.Path(sys.argv[1])): print('in it', flush=True); input()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "in it\n"
+    with pytest.raises(ConfigError, match="another process works in --workdir="):
+        working_directory(tmp_path).__enter__()
+    other.kill()
+    other.communicate()
+    with working_directory(tmp_path):
+        pass
+
+
+def test_every_process_of_a_run_is_on_record(tmp_path):
+    facts = {"versions": {"jax": "1"}, "devices": ["cpu", "cpu"], "block": 1}
+    with working_directory(tmp_path):
+        begin_workdir(tmp_path, TINY)
+        assert record_process(tmp_path, TINY, update=0, facts=facts) == []
+        assert record_process(tmp_path, TINY, update=20, facts=facts) == []
+        changed = record_process(tmp_path, TINY, update=40, facts=facts | {"block": 8})
+    assert changed == ["block was 1 and is 8"]
+    processes = read_processes(tmp_path)
+    assert [process["from_update"] for process in processes] == [0, 20, 40]
+    (tmp_path / "provenance.json").write_text("{")
+    assert read_processes(tmp_path) == []
 
 
 def test_other_directories_are_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match=r"is not empty and holds no config\.json"):
         check_workdir(tmp_path, TINY)
-    with pytest.raises(ConfigError, match="is a file"):
-        check_workdir(tmp_path / "thesis.tex", TINY)
+    for name, message in (
+        (tmp_path / "thesis.tex", "is a file; name a directory"),
+        (" ", "is empty; name a directory"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            given_directory(str(name))
+    with (
+        pytest.raises(ConfigError, match="cannot be written to"),
+        working_directory(tmp_path / "thesis.tex" / "run"),
+    ):
+        pass
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):
         check_workdir(tmp_path, TINY)

@@ -62,13 +62,22 @@ def test_the_program_is_what_it_should_be():
     state = run.training.init(run.key_init)
     lowered = run.training.advance.lower(state, np.int32(1), run.key_updates, run.data)
     text = lowered.compile().as_text()
-    collectives = re.findall(r"= \S+ (all-\w+|reduce-scatter|collective-\w+)\(", text)
+    collectives = re.findall(
+        r"= (?:\([^)]*\)|\S+) (all-[\w-]+|reduce-scatter[\w-]*|collective-[\w-]+)\(", text
+    )
     assert collectives == ["all-gather"]
     assert "callback" not in text
     assert not re.search(r"infeed|outfeed|send\(|recv\(", text)
     constants = re.findall(r"= \w+\[([\d,]+)\]\S* constant\(", text)
     assert max(np.prod([int(n) for n in shape.split(",")]) for shape in constants) <= 256
     assert "input_output_alias" in text  # the state's buffers are taken over
+
+
+def test_training_runs_that_diverge_are_counted():
+    """Steps of 10³⁰ explode at once: every pair, in every window."""
+    _, metrics = theta_after(dataclasses.replace(CONFIG, step_multiplier=1e30), [4])
+    assert metrics["diverged"] == CONFIG.particles // 2
+    assert metrics["meta_loss"] > 1.2
 
 
 def test_a_task_whose_loss_is_not_finite_is_refused():

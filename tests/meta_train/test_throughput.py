@@ -33,7 +33,7 @@ def test_a_run_of_fifty_updates_costs_at_most_a_fifth_more_than_its_compiled_ste
     def loop(state):
         workdir = tmp_path / str(next(numbers))
         workdir.mkdir()
-        checkpoints = TrainingCheckpoints(workdir / "checkpoints", keep=1)
+        checkpoints = TrainingCheckpoints(workdir / "checkpoints", keep=1, run={})
         started = time.perf_counter()
         outcome = train(run, advance, state, workdir, checkpoints)
         seconds = time.perf_counter() - started

@@ -8,7 +8,7 @@ import pytest
 from meta_train import UnrolledProblem
 from meta_train.estimators import ESTIMATORS
 from meta_train.estimators.episodes import begin_episodes, log_uniform, no_episodes
-from tests.meta_train.estimators.problems import drift, quadratic
+from tests.meta_train.estimators.problems import drift
 
 THETA = jnp.ones(3)
 SETTINGS = dict(window=2, particles=6, sigma=0.1, length=8)
@@ -39,9 +39,14 @@ def test_works_in_jit_and_scan_with_old_and_new_keys(make):
 
 
 def test_the_gradient_is_like_theta(make):
+    """Mixed precisions too."""
     theta = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.asarray(0.5)}
-    estimator = make(quadratic(), **SETTINGS)
-    theta["a"] = theta["a"].astype(jnp.float32)
+
+    def step(key, theta, state, data):
+        del key, data
+        return state, theta["b"] + theta["a"].astype(jnp.float32).sum()
+
+    estimator = make(UnrolledProblem(lambda key, theta: jnp.zeros(()), step), **SETTINGS)
     gradient, *_ = estimator.step(
         jax.random.key(0), theta, estimator.init(jax.random.key(0), theta), None
     )
@@ -83,6 +88,27 @@ def test_the_problem_is_never_differentiated(make):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_losses_are_bounded_and_divergence_is_counted(make, reduction):
+    """Losses of the steps 0.5, 7, ∞ and not a number, at a bound of 2: 0.5 + 2 + 2 + 2."""
+    losses = jnp.asarray([0.5, 7.0, jnp.inf, jnp.nan])
+
+    def step(key, theta, state, data):
+        del key, data
+        return state + 1, losses[state] + 0 * theta.sum()
+
+    problem = UnrolledProblem(lambda key, theta: jnp.zeros((), jnp.int32), step)
+    for window, finite, total in ((4, False, 6.5), (2, True, 2.5)):
+        settings = {**SETTINGS, "window": window, "reduction": reduction}
+        estimator = make(problem, **settings, loss_bound=2.0)
+        state = estimator.init(jax.random.key(0), THETA)
+        gradient, _, info = estimator.step(jax.random.key(0), THETA, state, None)
+        expected = total / (window if reduction == "mean" else 1)
+        np.testing.assert_allclose(info.losses, np.full((3, 2), expected))
+        assert int(info.diverged) == (0 if finite else 3)
+        assert not np.asarray(gradient).any()
+
+
 def test_an_episode_begins_at_the_perturbed_theta_of_its_first_window(make):
     def step(key, theta, state, data):
         del key, data
@@ -109,6 +135,7 @@ def test_an_episode_begins_at_the_perturbed_theta_of_its_first_window(make):
         ({"sigma": float("nan")}, "`sigma`=nan"),
         ({"reduction": "median"}, "`reduction`='median'"),
         ({"length": None, "stagger": True}, "`stagger`=True"),
+        ({"loss_bound": float("nan")}, "`loss_bound`=nan"),
     ],
 )
 def test_bad_settings_are_named(make, changed, message):
@@ -149,12 +176,14 @@ def run_episodes(windows, pairs=8, **settings):
     return np.asarray(restarts), np.asarray(ages)
 
 
-def test_staggered_pairs_cover_all_ages():
-    restarts, ages = run_episodes(40, length=16, window=2, stagger=True)
+@pytest.mark.parametrize(("pairs", "length", "window"), [(8, 16, 2), (10, 200, 20), (49, 98, 2)])
+def test_staggered_pairs_cover_all_ages(pairs, length, window):
+    """As many pairs as windows: in floating point, shares of 10 or 49 lose some."""
+    restarts, ages = run_episodes(2 * pairs, pairs, length=length, window=window, stagger=True)
     assert restarts[0].all()
-    for row in ages[8:]:
-        assert sorted(row) == list(range(2, 17, 2))
-    assert (restarts[8:].sum(axis=1) == 1).all()
+    for row in ages[pairs:]:
+        assert sorted(row) == list(range(window, length + 1, window))
+    assert (restarts[pairs:].sum(axis=1) == 1).all()
 
 
 def test_without_stagger_all_begin_together_and_none_never_restarts():

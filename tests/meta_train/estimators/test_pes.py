@@ -56,7 +56,7 @@ def episode_sums(problem, theta, *, window, length, sigma, particles, reduction=
 
 def deviation(samples, expected):
     """Largest |mean − expected| in standard errors, and the relative size of the error bar."""
-    standard_error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    standard_error = np.maximum(samples.std(axis=0, ddof=1), 1e-9) / np.sqrt(len(samples))
     return (
         np.max(np.abs(samples.mean(axis=0) - expected) / standard_error),
         np.linalg.norm(standard_error) / np.linalg.norm(expected),
@@ -199,7 +199,7 @@ def late_restart(original, keys, episodes, **settings):
 
 def unequal_signs(original, problem, window, reduce, layout, pairs, theta, data):
     inner, losses = original(problem, window, reduce, layout, pairs, theta, data)
-    return inner, losses.at[:, 1].add(1e-3)
+    return inner, losses._replace(value=losses.value.at[:, 1].add(1e-3))
 
 
 def other_perturbation(original, problem, window, reduce, layout, pairs, theta, data):
@@ -212,10 +212,21 @@ def same_sign(original, problem, window, reduce, layout, pairs, theta, data):
     return original(problem, window, reduce, layout, positive, theta, data)
 
 
-def only_past_noise(original, noise, losses, sigma):
-    past = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), noise)
-    return original(past, losses, sigma)
+def noise_of_a_neighbour(original, noise, losses, sigma):
+    return original(jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), noise), losses, sigma)
 
+
+def noise_not_redrawn(original, keys, theta, sigma):
+    """The same in every window."""
+    return original(jax.random.split(jax.random.key(5), len(keys)), theta, sigma)
+
+
+def only_past_noise(original, noise, losses, sigma):
+    """ξ without the noise of the window itself, which the test below keeps."""
+    return original(jax.tree.map(jnp.subtract, noise, NOISE_OF_THE_WINDOW[-1]), losses, sigma)
+
+
+NOISE_OF_THE_WINDOW = []  # of the trace at hand
 
 FAULTS = {
     "factor 2 missing": ("credit", scaled_credit(lambda sigma: 2)),
@@ -223,7 +234,9 @@ FAULTS = {
     "sign not negated": ("credit", scaled_credit(lambda sigma: -1)),
     "window counted twice": ("credit", scaled_credit(lambda sigma: 1 / 3)),
     "other noise credited": ("credit", fresh_credit),
-    "noise of another pair credited": ("credit", only_past_noise),
+    "noise of another pair credited": ("credit", noise_of_a_neighbour),
+    "only past noise credited": ("credit", only_past_noise),
+    "noise not redrawn": ("sample_noise", noise_not_redrawn),
     "accumulator never reset": ("begin_episodes", no_restart),
     "accumulator reset every window": ("begin_episodes", every_window_restarts),
     "reset one window late": ("begin_episodes", late_restart),
@@ -233,9 +246,15 @@ FAULTS = {
 }
 
 
+def kept(sample, *arguments):
+    NOISE_OF_THE_WINDOW.append(sample(*arguments))
+    return NOISE_OF_THE_WINDOW[-1]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault, monkeypatch):
     name, wrong = FAULTS[fault]
+    monkeypatch.setattr(pes_module, "sample_noise", partial(kept, pes_module.sample_noise))
     monkeypatch.setattr(pes_module, name, partial(wrong, getattr(pes_module, name)))
     for check in (check_quadratic, check_drift, check_noise_only):
         try:

@@ -1,7 +1,6 @@
 """Evaluation runs: the same training as by hand, paired over optimizers, cut where asked."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -65,9 +64,11 @@ def test_momentum_is_that_of_optax():
 
 def test_order_and_company_do_not_matter(adam):
     specs = [RunSpec(seed, theta(rate), steps) for seed, rate, steps in
-             [(0, 0.1, 40), (1, 0.01, 10), (2, 0.1, 20), (0, 0.1, 10)]]  # fmt: skip
+             [(0, 0.1, 40), (1, 0.01, 10), (2, 0.1, 20), (0, 0.1, 10), (3, 0.1, 7)]]  # fmt: skip
     together = adam.train(specs)
-    assert [curve.steps[-1] for curve in together] == [40, 10, 20, 10]
+    assert [curve.steps[-1] for curve in together] == [40, 10, 20, 10, 7]
+    assert together[-1].steps.tolist() == [0, 2, 4, 6, 7]
+    assert 7 not in together[0].steps
     for spec, curve in zip(specs, together, strict=True):
         (alone,) = adam.train([spec])
         jax.tree.map(np.testing.assert_array_equal, alone, curve)
@@ -92,8 +93,22 @@ def test_a_divergence_is_seen_not_hidden(adam):
     assert not np.isfinite(curve.test[-1])
 
 
-def test_it_compiles_once(adam):
-    before = adam._advance._cache_size()
-    adam.train([RunSpec(0, theta(0.3, "cosine", 5), 3)])
-    assert adam._advance._cache_size() == before
-    assert jnp.isfinite(jnp.asarray(1.0))
+def test_it_is_traced_and_compiled_once(monkeypatch):
+    """Whatever the seeds, rates, schedules, lengths and numbers of runs."""
+    traces = []
+
+    def counted(cfg):
+        traces.append(1)
+        return FAMILY.build(cfg)
+
+    trainer = Trainer(FAMILY._replace(build=counted), SPLITS, BASELINES["adam"], horizon=40)
+    trainer.compile()
+    before = len(traces)
+    assert before > 0
+    for specs in (
+        [RunSpec(0, theta(0.3), 3)],
+        [RunSpec(s, theta(0.1, "cosine", 5), 5 + s) for s in range(40)],
+    ):
+        for curve in trainer.train(specs):
+            assert np.isfinite(curve.test).all()
+    assert len(traces) == before

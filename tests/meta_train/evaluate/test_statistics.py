@@ -13,6 +13,7 @@ from meta_train.evaluate.statistics import bootstrap, interquartile_mean, weight
         ([1, 2, 3, 4], 2.5),
         ([4, 1, 100, 2], 3.0),
         ([5], 5.0),
+        ([np.inf, 1, 2, 0], 1.5),
         ([1, 3], 2.0),
         # Six values: the quartiles cut the second and the fifth in half.
         ([0, 1, 2, 3, 4, 50], (0.5 * 1 + 2 + 3 + 0.5 * 4) / 3),

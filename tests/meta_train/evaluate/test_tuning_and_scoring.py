@@ -86,6 +86,9 @@ def test_ratios_pair_seeds_and_count_divergence():
     ours = [curve(3, 1.0), curve(3, 2.0), curve(3, np.nan), curve(3, 1.5)]
     theirs = [curve(3, 2.0), curve(3, 1.0), curve(3, 1.0), curve(3, np.inf)]
     np.testing.assert_allclose(final_loss_ratios(ours, theirs), [2.0, 0.5, 0.0, 2.0])
+    solved, nearly, unsolved = [curve(3, 0.0)], [curve(3, 1e-20)], [curve(3, 1.0)]
+    np.testing.assert_allclose(final_loss_ratios(solved, nearly), [1.0])
+    assert np.isfinite(final_loss_ratios(solved, unsolved)).all()
 
 
 @pytest.mark.parametrize(
