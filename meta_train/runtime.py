@@ -58,7 +58,8 @@ def quiet_libraries() -> None:
     """Keep what libraries say about themselves out of a user's terminal."""
     warnings.filterwarnings("ignore", module="(orbax|tensorflow_datasets|etils|google)")
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger("jax").setLevel(logging.ERROR)
+    for name in ("jax", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     _quiet_failed_writes()
 
 

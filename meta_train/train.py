@@ -1,9 +1,4 @@
-"""Meta-train an optimizer:
-
-python -m meta_train --workdir=DIR [--preset=NAME] [--config.FIELD=VALUE …]
-
-The same command in the same directory goes on where it was stopped or killed.
-"""
+"""The command `python -m meta_train`: what a run does from its flags to its optimizer."""
 
 import time
 from collections.abc import Sequence

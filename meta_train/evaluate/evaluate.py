@@ -1,9 +1,4 @@
-"""Evaluate a learned optimizer beside tuned baselines:
-
-python -m meta_train.evaluate --optimizer=NAME_OR_PATH --suite=NAME --workdir=DIR
-
-Writes report.html, report.md and report.json into DIR.
-"""
+"""The command `python -m meta_train.evaluate`: from a suite's tasks to the three files."""
 
 import time
 from collections.abc import Mapping

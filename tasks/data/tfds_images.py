@@ -5,6 +5,7 @@ unless asked. `parquet` is refused: TFDS 4.9.10 silently drops rows when it read
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -34,7 +35,8 @@ def load_tfds_images(name: str, resolution: int, *, download: bool = False) -> I
       resolution: pixels a side.
       download: prepare the set if it is not there; official sets need the extra ``[tf]``.
 
-    The resized arrays are cached, keyed by the set, its version and the resolution.
+    The resized arrays are cached, keyed by the set, its version, the resolution, and where
+    its files are, how large and of when.
 
     Raises:
       DataUnavailableError: the set is not prepared and may not be or cannot be
@@ -46,11 +48,11 @@ def load_tfds_images(name: str, resolution: int, *, download: bool = False) -> I
     if directory is None:
         raise DataUnavailableError(
             f"the TFDS set {name!r} is not prepared under {str(data_dir())!r}; set TFDS_DATA_DIR "
-            f"to the folder that holds it, or allow the download (`download=true`)"
+            "to the folder that holds it, or allow the download (`download=True`; on the command "
+            "line --config.download, or --download of the evaluation)"
         )
-    key = re.sub(
-        r"[^\w.-]+", "-", f"{name.split(':', maxsplit=1)[0]}-{directory.name}-{resolution}"
-    )
+    readable = re.sub(r"[^\w.-]+", "-", name.split(":", maxsplit=1)[0])
+    key = f"{readable}-{directory.name}-{resolution}-{_fingerprint(directory)}"
     return load_or_make(key, lambda: _read(name, directory, resolution))
 
 
@@ -77,6 +79,13 @@ def find_prepared(name: str) -> Path | None:
     return None
 
 
+def _fingerprint(directory: Path) -> str:
+    """Tells a prepared set from another of its name and version, and from itself re-made."""
+    files = sorted((path.name, path.stat()) for path in directory.iterdir())
+    listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    return hashlib.sha256(repr((str(directory.resolve()), listing)).encode()).hexdigest()[:12]
+
+
 def _read(name: str, directory: Path, resolution: int) -> ImageSet:
     import tensorflow_datasets as tfds
 
@@ -86,7 +95,7 @@ def _read(name: str, directory: Path, resolution: int) -> ImageSet:
         file_format = builder.info.file_format.value
         splits = {split: info.num_examples for split, info in builder.info.splits.items()}
     except Exception as error:
-        raise _damaged(name, directory, error) from error
+        raise _unreadable(name, directory, error) from error
     if file_format != "array_record":
         raise DataUnavailableError(
             f"the TFDS set {name!r} in {str(directory)!r} is in the format {file_format!r}; "
@@ -99,14 +108,16 @@ def _read(name: str, directory: Path, resolution: int) -> ImageSet:
             f"the TFDS set {name!r} has no train split of images with one label each; "
             f"its features are {sorted(features)}, its splits {sorted(splits)}"
         )
-    held_out = next((split for split in ("test", "validation") if split in splits), None)
     try:
         train = _read_split(builder, "train", keys, resolution)
-        test = _read_split(builder, held_out, keys, resolution) if held_out else None
+        test = None
+        for split in ("test", "validation"):
+            if split in splits and test is None:
+                test = _read_split(builder, split, keys, resolution)
+                if (test[1] < 0).any():
+                    test = None  # hidden labels
     except Exception as error:
-        raise _damaged(name, directory, error) from error
-    if held_out == "test" and test is not None and (test[1] < 0).any():
-        test = None  # hidden labels
+        raise _unreadable(name, directory, error) from error
     return ImageSet(name, features[keys[1]].num_classes, train, test)
 
 
@@ -147,7 +158,9 @@ def _prepare(name: str) -> Path | None:
 
     try:
         with _few_retries():
-            builder = tfds.builder(name, file_format="array_record", try_gcs=False)
+            builder = tfds.builder(
+                name, data_dir=data_dir(), file_format="array_record", try_gcs=False
+            )
             builder.download_and_prepare()
     except ImportError as error:
         raise DataUnavailableError(
@@ -174,10 +187,12 @@ def _few_retries() -> Iterator[None]:
         downloader.MAX_RETRIES = before
 
 
-def _damaged(name: str, directory: Path, error: Exception) -> DataUnavailableError:
+def _unreadable(name: str, directory: Path, error: Exception) -> DataUnavailableError:
+    not_its_fault = isinstance(error, MemoryError | ImportError | PermissionError)
+    way_out = "" if not_its_fault else "; remove the folder and prepare it again"
     return DataUnavailableError(
         f"the prepared TFDS set {name!r} in {str(directory)!r} cannot be read "
-        f"({type(error).__name__}: {_first_line(error)}); remove the folder and prepare it again"
+        f"({type(error).__name__}: {_first_line(error)}){way_out}"
     )
 
 

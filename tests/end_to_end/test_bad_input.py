@@ -55,6 +55,22 @@ def test_meta_train_refuses(tmp_path, argument, told):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (TRAIN, ("--workdir=DIR", "--preset:", "goes on where it was stopped")),
+        (EVALUATE, ("--optimizer:", "--suite:", "--[no]download:", "report.html")),
+    ],
+)
+def test_help_says_what_there_is(module, told):
+    _, output, error = run(module, "--help")
+    assert error == ""
+    for words in told:
+        assert words in output
+    _, output, _ = run(module, "--helpfull")
+    assert ("sigma: 0.05" in output) == (module == TRAIN)
+
+
 def test_meta_train_needs_a_workdir():
     assert "--workdir" in refused(run(TRAIN, "--preset=tiny"))
 

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -38,11 +41,13 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("image", "label"),
         )
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(0, 50), "test": self._generate_examples(50, 20)}
+        ranges = {"train": (0, 50), "test": (50, 20), "validation": (70, 10)}
+        return {split: self._generate_examples(*r) for split, r in ranges.items()}
     def _generate_examples(self, first, count):
         for i in range(first, first + count):
             image = np.random.default_rng(i).integers(0, 256, (12 + i % 2, 10, 3), np.uint8)
-            yield i, {"image": Image.fromarray(image), "label": i % 5}
+            hidden = sys.argv[3] == "hidden" and 50 <= i < 70
+            yield i, {"image": Image.fromarray(image), "label": -1 if hidden else i % 5}
 
 Shapes.pkg_dir_path = "."
 Shapes(data_dir=sys.argv[1], file_format=sys.argv[2]).download_and_prepare()
@@ -50,9 +55,9 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def prepare(directory, file_format="array_record"):
+def prepare(directory, labels="shown"):
     (directory / "build.py").write_text(BUILDER)
-    command = [sys.executable, "build.py", str(directory), file_format]
+    command = [sys.executable, "build.py", str(directory), "array_record", labels]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return directory
@@ -66,8 +71,6 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def data_dir(prepared, tmp_path, monkeypatch):
     """A copy of the prepared set that a test may damage, and a cache of its own."""
-    import shutil
-
     shutil.copytree(prepared / "shapes", tmp_path / "tfds/shapes")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
@@ -143,7 +146,7 @@ def test_splits_are_disjoint_cover_everything_and_never_change(test):
     assert splits["test"]["std"].item() == pytest.approx(seen.std(), rel=1e-5)
 
 
-def test_a_prepared_set_is_read_whole_and_cached(data_dir):
+def test_a_prepared_set_is_read_whole_and_cached(data_dir, monkeypatch):
     family = get_family("shapes_8x8_mlp16")
     splits = family.load()
     assert {k: len(v["label"]) for k, v in splits.items()} == {
@@ -163,14 +166,55 @@ def test_a_prepared_set_is_read_whole_and_cached(data_dir):
     made = {area_average(image[None], 8).tobytes() for image in original.values()}
     assert made <= {image[None].tobytes() for image in pixels}
     (cached,) = (cache_dir() / "data").iterdir()
-    assert cached.name == "shapes-1.2.0-8.npz"
+    assert re.fullmatch(r"shapes-1\.2\.0-8-[0-9a-f]{12}\.npz", cached.name)
 
-    for record in data_dir.glob("shapes/1.2.0/*array_record*"):
-        record.unlink()
+    monkeypatch.setattr(tfds_images, "_read", None)  # from here on the cache has to do
     np.testing.assert_array_equal(tfds_images.load_tfds_images("shapes:1.2.0", 8).test[0], pixels)
     cached.write_bytes(cached.read_bytes()[:100])
-    with pytest.raises(DataUnavailableError, match="cannot be read"):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         tfds_images.load_tfds_images("shapes", 8)
+
+
+def test_the_cache_is_of_this_folder_and_of_what_is_in_it_now(data_dir, monkeypatch):
+    made = []
+
+    def read(name, directory, resolution):
+        made.append(directory)
+        return numbered(20, 5)
+
+    monkeypatch.setattr(tfds_images, "_read", read)
+    for _ in range(2):
+        tfds_images.load_tfds_images("shapes", 8)
+    assert len(made) == 1
+    other = shutil.copytree(data_dir, data_dir.parent / "other")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(other))
+    tfds_images.load_tfds_images("shapes", 8)
+    assert len(made) == 2
+    os.utime(next(other.glob("shapes/1.2.0/*train*array_record*")), (0, 0))
+    tfds_images.load_tfds_images("shapes", 8)
+    assert len(made) == 3
+
+
+def test_a_test_split_whose_labels_are_hidden_gives_way_to_the_validation_split(
+    tmp_path, monkeypatch
+):
+    prepare(tmp_path, labels="hidden")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
+    images, labels = tfds_images.load_tfds_images("shapes", 8).test
+    assert sorted(labels) == sorted(i % 5 for i in range(70, 80))
+    assert len(images) == 10
+
+
+@pytest.mark.parametrize("error", [MemoryError("16 GB"), PermissionError(13, "denied")])
+def test_nobody_is_told_to_remove_a_set_that_is_not_to_blame(data_dir, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(tfds_images, "area_average", fail)
+    with pytest.raises(DataUnavailableError, match=type(error).__name__) as refused:
+        get_family("shapes_8x8_mlp16")
+    assert "remove the folder" not in str(refused.value)
 
 
 def test_a_set_that_is_not_prepared_is_refused_at_once(tmp_path, monkeypatch):
@@ -184,7 +228,7 @@ def test_a_set_that_is_not_prepared_is_refused_at_once(tmp_path, monkeypatch):
 def test_an_offline_download_gives_up_quickly(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     started = time.perf_counter()
-    with pytest.raises(DataUnavailableError, match="'mnist'"):
+    with pytest.raises(DataUnavailableError, match="'mnist' could not be downloaded and prepared"):
         get_family("mnist_8x8_mlp32", download=True)
     assert time.perf_counter() - started < 60
 
@@ -217,6 +261,20 @@ def test_parquet_is_never_read(data_dir):
     path.write_text(path.read_text().replace("array_record", "parquet"))
     with pytest.raises(DataUnavailableError, match="format 'parquet'"):
         get_family("shapes_8x8_mlp16")
+
+
+def test_a_pickle_in_the_cache_executes_nothing(tmp_path, monkeypatch):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    fields = ("name", "classes", "train_image", "train_label")
+    bombs = {name: np.asarray(Bomb(), dtype=object) for name in fields}
+    np.savez(tmp_path / "data/key.npz", **bombs)
+    assert load_or_make("key", lambda: numbered(20, 5)).name == "numbered"
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_damaged_cache_is_made_anew_and_a_full_disk_is_no_error(tmp_path, monkeypatch):
