@@ -1,8 +1,9 @@
-"""Directories of results, used by one process at a time, and files written whole or not at all."""
+"""Directories of results, and files in them, written whole or not at all."""
 
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,28 +14,40 @@ from meta_train.config import ConfigError
 LOCK = ".lock"
 
 
-@contextmanager
-def working_directory(directory: Path) -> Iterator[None]:
-    """Make the directory, and keep other processes out of it; a process that dies lets go.
+def make_directory(directory: Path) -> None:
+    """Make a directory that ``--workdir`` names, and see that files can be written in it.
 
     Raises:
-      ConfigError: it cannot be made or written to, or another process works in it.
+      ConfigError: they cannot.
     """
-    given = f"--workdir={str(directory)!r}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / LOCK, "w", encoding="utf-8")  # noqa: SIM115
+        tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise ConfigError(
-            f"{given} cannot be written to ({error.strerror}); choose another directory"
+            f"--workdir={str(directory)!r} cannot be written to ({error.strerror}); choose another "
+            "directory"
         ) from None
-    with lock:
+
+
+@contextmanager
+def sole_use(directory: Path) -> Iterator[None]:
+    """`make_directory`, and keep other processes out of it; a process that dies lets go.
+
+    Raises:
+      ConfigError: it cannot be written to, or another process works in it.
+    """
+    make_directory(directory)
+    with open(directory / LOCK, "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"another process works in {given}; wait for it, or choose another directory"
+                f"another process works in --workdir={str(directory)!r}; wait for it, or choose "
+                "another directory"
             ) from None
+        except OSError:
+            pass  # a file system without locks
         yield
 
 

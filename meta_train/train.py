@@ -20,7 +20,7 @@ from meta_train.config import (
     deciding_settings,
 )
 from meta_train.export import export_optimizer
-from meta_train.files import working_directory
+from meta_train.files import sole_use
 from meta_train.loop import Outcome, compile_advance, train
 from meta_train.meta_training import MetaState
 from meta_train.presets import PRESETS
@@ -60,7 +60,7 @@ def main() -> int:
     set_up_jax(config.devices)
     run = assemble(config)
     check_space(run, workdir)
-    with working_directory(workdir):
+    with sole_use(workdir):
         begin_workdir(workdir, config)
         return meta_train(run, workdir)
 

@@ -17,7 +17,7 @@ from meta_train.evaluate.render import results_for_terminal, to_html, to_markdow
 from meta_train.evaluate.report import make_report, read_envelope
 from meta_train.evaluate.runs import Trainer
 from meta_train.evaluate.scoring import LEARNED, score_task
-from meta_train.files import working_directory, write_json, write_text
+from meta_train.files import make_directory, write_json, write_text
 from meta_train.runtime import set_up_jax
 from tasks import TaskFamily, get_family
 from tasks.suites import SUITES, Suite, get_suite
@@ -43,11 +43,11 @@ def main() -> int:
     families = {
         task.family: get_family(task.family, download=DOWNLOAD.value) for task in suite.tasks
     }
-    with working_directory(workdir):
-        report = evaluate(optimizer, suite, families)
-        write_json(workdir / "report.json", report)
-        write_text(workdir / "report.md", to_markdown(report))
-        write_text(workdir / "report.html", to_html(report))
+    make_directory(workdir)
+    report = evaluate(optimizer, suite, families)
+    write_json(workdir / "report.json", report)
+    write_text(workdir / "report.md", to_markdown(report))
+    write_text(workdir / "report.html", to_html(report))
     print(f"\n{results_for_terminal(report)}\n")
     print("\n".join(str(workdir / f"report.{kind}") for kind in ("html", "md", "json")))
     return 0

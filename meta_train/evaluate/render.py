@@ -94,9 +94,9 @@ def _markdown_table(table: Table) -> str:
 
 
 def _breakable(cell: str) -> str:
-    """Long names may break after an underscore; an interval stays on its line."""
+    """Long names may break after an underscore; an interval, or ± and its number, may not."""
     escaped = html.escape(cell).replace("_", "_<wbr>")
-    return re.sub(r"\[.*?\]", lambda found: f'<span class="whole">{found[0]}</span>', escaped)
+    return re.sub(r"\[.*?\]|± \S+", lambda found: f'<span class="whole">{found[0]}</span>', escaped)
 
 
 def _html_table(table: Table) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from meta_train.command_line import given_directory
 from meta_train.config import ConfigError, MetaTrainConfig, as_dict, check_config
-from meta_train.files import working_directory
+from meta_train.files import sole_use
 from meta_train.presets import PRESETS, TINY
 from meta_train.workdir import begin_workdir, check_workdir, read_processes, record_process
 
@@ -68,7 +68,7 @@ def test_every_setting_is_described():
 def test_a_workdir_is_of_one_configuration(tmp_path):
     workdir = tmp_path / "run"
     check_workdir(workdir, TINY)
-    with working_directory(workdir):
+    with sole_use(workdir):
         begin_workdir(workdir, TINY)
     check_workdir(workdir, TINY)
     check_workdir(workdir, dataclasses.replace(TINY, checkpoint_every=30, keep_checkpoints=9))
@@ -83,7 +83,7 @@ def test_a_workdir_is_of_one_configuration(tmp_path):
 
 def test_what_a_killed_process_was_about_to_write_is_no_hindrance(tmp_path):
     (tmp_path / ".config.json.partial").write_text("{")
-    with working_directory(tmp_path):
+    with sole_use(tmp_path):
         begin_workdir(tmp_path, TINY)
     assert json.loads((tmp_path / "config.json").read_text()) == as_dict(TINY)
     assert not (tmp_path / ".config.json.partial").exists()
@@ -91,8 +91,8 @@ def test_what_a_killed_process_was_about_to_write_is_no_hindrance(tmp_path):
 
 def test_one_process_at_a_time_works_in_a_directory(tmp_path):
     code = (
-        "import sys, pathlib; from meta_train.files import working_directory\n"
-        "with working_directory(pathlib.Path(sys.argv[1])): print('in it', flush=True); input()"
+        "import sys, pathlib; from meta_train.files import sole_use\n"
+        "with sole_use(pathlib.Path(sys.argv[1])): print('in it', flush=True); input()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -102,16 +102,16 @@ def test_one_process_at_a_time_works_in_a_directory(tmp_path):
     )
     assert other.stdout.readline() == "in it\n"
     with pytest.raises(ConfigError, match="another process works in --workdir="):
-        working_directory(tmp_path).__enter__()
+        sole_use(tmp_path).__enter__()
     other.kill()
     other.communicate()
-    with working_directory(tmp_path):
+    with sole_use(tmp_path):
         pass
 
 
 def test_every_process_of_a_run_is_on_record(tmp_path):
     facts = {"versions": {"jax": "1"}, "devices": ["cpu", "cpu"], "block": 1}
-    with working_directory(tmp_path):
+    with sole_use(tmp_path):
         begin_workdir(tmp_path, TINY)
         assert record_process(tmp_path, TINY, update=0, facts=facts) == []
         assert record_process(tmp_path, TINY, update=20, facts=facts) == []
@@ -135,7 +135,7 @@ def test_other_directories_are_left_alone(tmp_path):
             given_directory(str(name))
     with (
         pytest.raises(ConfigError, match="cannot be written to"),
-        working_directory(tmp_path / "thesis.tex" / "run"),
+        sole_use(tmp_path / "thesis.tex" / "run"),
     ):
         pass
     (tmp_path / "config.json").write_text("{")
