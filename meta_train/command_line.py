@@ -59,6 +59,8 @@ def run_command(
             rest = flags.FLAGS(argv)
         except flags.Error as error:
             fail(str(error), status=2)
+        except SystemExit:  # with 1, after --help
+            raise SystemExit(0) from None
         if len(rest) > 1:
             fail(f"unexpected argument {rest[1]!r}; settings are given as --name=value", status=2)
         return list(rest)

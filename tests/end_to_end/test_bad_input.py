@@ -63,8 +63,8 @@ def test_meta_train_refuses(tmp_path, argument, told):
     ],
 )
 def test_help_says_what_there_is(module, told):
-    _, output, error = run(module, "--help")
-    assert error == ""
+    code, output, error = run(module, "--help")
+    assert (code, error) == (0, "")
     for words in told:
         assert words in output
     _, output, _ = run(module, "--helpfull")
