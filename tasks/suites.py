@@ -29,6 +29,7 @@ SUITES: Mapping[str, Suite] = {
             "demo",
             (
                 SuiteTask("fashion_mnist_8x8_mlp32", steps=100, seeds=64),
+                SuiteTask("fashion_mnist_8x8_mlp32", steps=200, seeds=64),
                 SuiteTask("fashion_mnist_8x8_mlp32", steps=400, seeds=16),
                 SuiteTask("fashion_mnist_8x8_mlp32x32x32_tanh", steps=100, seeds=16),
                 SuiteTask("fashion_mnist_8x8_softmax", steps=100, seeds=16),
@@ -36,7 +37,7 @@ SUITES: Mapping[str, Suite] = {
                 SuiteTask("fashion_mnist_8x8_autoencoder32x8x32", steps=100, seeds=16),
                 SuiteTask("quadratic32", steps=100, seeds=16),
             ),
-            tuning_seeds=4,
+            tuning_seeds=8,
         ),
         Suite(
             "tiny",
