@@ -41,8 +41,9 @@ def set_up_jax(devices: int = 0) -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
+        reason = str(error) or "there is no such platform here"
         raise ConfigError(
-            f"JAX finds no device to run on ({error}); check JAX_PLATFORMS="
+            f"JAX finds no device to run on ({reason}); check JAX_PLATFORMS="
             f"{os.environ.get('JAX_PLATFORMS', '')!r}, or unset it"
         ) from None
 
