@@ -1,5 +1,5 @@
 """Checkpoints of meta-training."""
 
-from checkpoints.training import CheckpointError, TrainingCheckpoints
+from checkpoints.training import CheckpointError, TrainingCheckpoints, differences
 
-__all__ = ["CheckpointError", "TrainingCheckpoints"]
+__all__ = ["CheckpointError", "TrainingCheckpoints", "differences"]

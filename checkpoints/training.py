@@ -90,7 +90,7 @@ class TrainingCheckpoints:
         name = f"checkpoint {str(self._directory / str(step))!r}"
         try:
             identity = self._restore(step, identity=ocp.args.JsonRestore()).identity
-            differing = _differing(identity["run"], self._run)
+            differing = "; ".join(differences(identity["run"], self._run))
             if not differing:
                 state = self._restore(step, state=ocp.args.StandardRestore(template)).state
         except Exception as error:  # Orbax and TensorStore raise many kinds
@@ -155,12 +155,13 @@ def _kinds(state: Any) -> list[str]:
     ]
 
 
-def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    return "; ".join(
+def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """In which settings a saved run is not one's own, in words."""
+    return [
         f"{name} is {saved.get(name)!r} there and {own.get(name)!r} here"
         for name in sorted({*saved, *own})
         if saved.get(name) != own.get(name)
-    )
+    ]
 
 
 def _reason(error: Exception) -> str:

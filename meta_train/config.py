@@ -105,7 +105,7 @@ def check_config(config: MetaTrainConfig) -> None:
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ConfigError(f"`config.{name}`={value}: must be positive and finite")
-    if 0 < config.sigma < SMALLEST_SIGMA:
+    if config.sigma < SMALLEST_SIGMA:
         raise ConfigError(
             f"`config.sigma`={config.sigma}: must be at least {SMALLEST_SIGMA}; σ² has to be a "
             "number in float32"
@@ -157,9 +157,9 @@ _LOWEST = {
 }
 
 
-def deciding_settings(config: MetaTrainConfig) -> dict[str, Any]:
-    """The settings that θ depends on."""
-    return {k: v for k, v in as_dict(config).items() if k not in WITHOUT_EFFECT_ON_THETA}
+def deciding_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings, as `as_dict` gives them, that θ depends on."""
+    return {k: v for k, v in settings.items() if k not in WITHOUT_EFFECT_ON_THETA}
 
 
 def as_dict(config: MetaTrainConfig) -> dict[str, Any]:

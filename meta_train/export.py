@@ -11,7 +11,7 @@ from meta_train.assemble import Run
 from meta_train.config import as_dict
 from meta_train.metrics import read_rows
 from meta_train.workdir import METRICS, OPTIMIZER, read_processes
-from tasks import parameter_count
+from tasks import family_facts
 
 
 def export_optimizer(run: Run, theta: Any, workdir: Path) -> Path:
@@ -45,21 +45,10 @@ def _is_there(target: Path, theta: Any) -> bool:
 
 def envelope(run: Run, workdir: Path) -> dict[str, Any]:
     """What the optimizer has met, and what that cost, as JSON values."""
-    config, metadata = run.config, run.family.metadata
+    config = run.config
     inner_steps = config.updates * config.window * config.particles
     return {
-        "tasks": [
-            {
-                "name": run.family.name,
-                "domain": metadata.domain,
-                "architecture": metadata.architecture,
-                "activation": metadata.activation,
-                "data": metadata.data,
-                "widths": list(metadata.widths),
-                "parameters": parameter_count(run.family),
-                "batch_size": metadata.batch_size,
-            }
-        ],
+        "tasks": [{"name": run.family.name, **family_facts(run.family)}],
         "horizons": [config.length_min, config.length_max],
         "estimator": config.estimator,
         "updates": config.updates,

@@ -69,7 +69,7 @@ def meta_train(run: Run, workdir: Path) -> int:
     """Begin or resume the run in its directory; returns the status of the process."""
     config = run.config
     checkpoints = TrainingCheckpoints(
-        workdir / CHECKPOINTS, keep=config.keep_checkpoints, run=deciding_settings(config)
+        workdir / CHECKPOINTS, keep=config.keep_checkpoints, run=deciding_settings(as_dict(config))
     )
     state = resume_or_init(run, checkpoints)
     if int(state.step) < config.updates:

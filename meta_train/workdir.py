@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from meta_train.config import WITHOUT_EFFECT_ON_THETA, ConfigError, MetaTrainConfig, as_dict
+from checkpoints import differences
+from meta_train.config import ConfigError, MetaTrainConfig, as_dict, deciding_settings
 from meta_train.files import write_json
 
 CONFIG = "config.json"
@@ -93,9 +94,4 @@ def _short(value: Any) -> str:
 def _differences(saved: Any, config: MetaTrainConfig) -> list[str]:
     if not isinstance(saved, dict):
         return [f"{CONFIG} is not a configuration"]
-    given = as_dict(config)
-    return [
-        f"{name} is {saved.get(name)!r} there and {given.get(name)!r} here"
-        for name in sorted({*saved, *given})
-        if name not in WITHOUT_EFFECT_ON_THETA and saved.get(name) != given.get(name)
-    ]
+    return differences(deciding_settings(saved), deciding_settings(as_dict(config)))

@@ -3,7 +3,14 @@
 family = tasks.get_family("fashion_mnist_8x8_mlp32")
 """
 
-from tasks.base import SPLITS, Task, TaskFamily, TaskMetadata, parameter_count
+from tasks.base import (
+    SPLITS,
+    Task,
+    TaskFamily,
+    TaskMetadata,
+    family_facts,
+    parameter_count,
+)
 from tasks.data.tfds_images import DataUnavailableError
 from tasks.registry import OFFLINE_FAMILIES, UnknownTaskError, get_family
 
@@ -15,6 +22,7 @@ __all__ = [
     "TaskFamily",
     "TaskMetadata",
     "UnknownTaskError",
+    "family_facts",
     "get_family",
     "parameter_count",
 ]

@@ -72,6 +72,20 @@ class TaskFamily(NamedTuple):
     examples: Callable[[Arrays, int], Batch]
 
 
+def family_facts(family: TaskFamily) -> dict[str, Any]:
+    """What tells a family from another, as JSON values: its metadata and its size."""
+    metadata = family.metadata
+    return {
+        "domain": metadata.domain,
+        "architecture": metadata.architecture,
+        "activation": metadata.activation,
+        "data": metadata.data,
+        "widths": list(metadata.widths),
+        "parameters": parameter_count(family),
+        "batch_size": metadata.batch_size,
+    }
+
+
 def parameter_count(family: TaskFamily) -> int:
     """Number of trainable parameters of one task of the family, without making them."""
 

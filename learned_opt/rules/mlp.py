@@ -25,8 +25,6 @@ from learned_opt.network import features_major_mlp
 
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 TIMESCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
-
-
 MOST_LAYERS = 16
 WIDEST = 4096
 

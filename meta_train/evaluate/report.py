@@ -19,7 +19,7 @@ from meta_train.evaluate.scoring import (
 )
 from meta_train.evaluate.statistics import Estimate, bootstrap, weighted_mean
 from meta_train.runtime import provenance
-from tasks import TaskFamily, parameter_count
+from tasks import TaskFamily, family_facts
 
 BOOTSTRAP_SEED = 0
 NOTES = (
@@ -105,19 +105,12 @@ def make_report(
 
 
 def _task_row(family: TaskFamily, result: TaskResult, envelope: Envelope) -> dict[str, Any]:
-    metadata = family.metadata
     row = {
         "task": f"{family.name} @ {result.task.steps}",
         "family": family.name,
         "steps": result.task.steps,
         "seeds": list(range(result.task.seeds)),
-        "parameters": parameter_count(family),
-        "domain": metadata.domain,
-        "architecture": metadata.architecture,
-        "activation": metadata.activation,
-        "data": metadata.data,
-        "widths": list(metadata.widths),
-        "batch_size": metadata.batch_size,
+        **family_facts(family),
     }
     return row | {"shifts": distribution_shifts(row, envelope)}
 
