@@ -9,12 +9,12 @@ from jax.sharding import Mesh
 
 from learned_opt import RULES, LearnedOptimizer
 from meta_train.config import ConfigError, MetaTrainConfig
-from meta_train.estimators import ESTIMATORS
-from meta_train.estimators.episodes import log_uniform
+from meta_train.estimation import make_estimator, rows_of
 from meta_train.meta_training import MetaTraining, meta_training
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import default_block, device_mesh, replicated, split_rows
-from meta_train.problems.optimizer_training import meta_data, optimizer_training
+from meta_train.problem import UnrolledProblem
+from meta_train.problems.optimizer_training import NoAccuracyError, meta_data, optimizer_training
 from tasks import TaskFamily, get_family
 
 TASKS_TRIED = 8
@@ -38,7 +38,8 @@ def assemble(config: MetaTrainConfig) -> Run:
     """Read the data, check the task, and put the run together; nothing is compiled yet.
 
     Raises:
-      ConfigError: the task's loss is not finite at its start, or too few devices.
+      ConfigError: the task has no accuracy where that is the meta-loss, its loss is not
+        finite at its start, or there are too few devices.
       UnknownTaskError, DataUnavailableError: of `tasks.get_family`.
     """
     family = get_family(config.task, download=config.download)
@@ -48,17 +49,12 @@ def assemble(config: MetaTrainConfig) -> Run:
         step_multiplier=config.step_multiplier, exponent_multiplier=config.exponent_multiplier
     )
     mesh, block = _machine(config)
-    length: Any = config.length_min
-    if config.length_max > config.length_min:
-        length = log_uniform(config.length_min, config.length_max)
-    estimator = ESTIMATORS[config.estimator](
-        optimizer_training(family, optimizer, meta_loss=config.meta_loss),
-        window=config.window,
-        particles=config.particles,
-        sigma=config.sigma,
-        length=length,
-        reduction="mean",
-        stagger=True,
+    problem = optimizer_training(family, optimizer, meta_loss=config.meta_loss)
+    data = meta_data(splits, config.meta_loss)
+    check_meta_loss(problem, optimizer, data)
+    estimator = make_estimator(
+        config,
+        problem,
         loss_bound=config.loss_clip * family.metadata.initial_loss,
         layout=split_rows(mesh, block),
     )
@@ -72,10 +68,23 @@ def assemble(config: MetaTrainConfig) -> Run:
         training=meta_training(optimizer.init, estimator, outer_optimizer(config), mesh),
         mesh=mesh,
         block=block,
-        data=jax.device_put(meta_data(splits, config.meta_loss), replicated(mesh)),
+        data=jax.device_put(data, replicated(mesh)),
         key_init=key_init,
         key_updates=key_updates,
     )
+
+
+def check_meta_loss(problem: UnrolledProblem, optimizer: LearnedOptimizer, data: Any) -> None:
+    """Raise ConfigError for a meta-loss that the task does not have."""
+
+    def first_loss(key: jax.Array, data: Any) -> jax.Array:
+        theta = optimizer.init(key)
+        return problem.step(key, theta, problem.init(key, theta), data)[1]
+
+    try:
+        jax.eval_shape(first_loss, jax.random.key(0), data)
+    except NoAccuracyError as error:
+        raise ConfigError(f"`config.{str(error).removeprefix('`')}") from None
 
 
 def check_initial_loss(family: TaskFamily, splits: Any) -> None:
@@ -97,18 +106,18 @@ def check_initial_loss(family: TaskFamily, splits: Any) -> None:
 
 
 def _machine(config: MetaTrainConfig) -> tuple[Mesh, int]:
-    pairs = config.particles // 2
+    rows = rows_of(config)
     devices = jax.devices()
     if config.devices > len(devices):
         raise ConfigError(
             f"`config.devices`={config.devices}: there are {len(devices)} {devices[0].platform} "
             "devices here; lower it, or 0 to take what there is"
         )
-    mesh = device_mesh(pairs, devices[: config.devices or None])
-    per_device = pairs // mesh.size
+    mesh = device_mesh(rows, devices[: config.devices or None])
+    per_device = rows // mesh.size
     block = config.block or default_block(per_device)
     if per_device % min(block, per_device):
         raise ConfigError(
-            f"`config.block`={block} does not divide the {per_device} pairs of a device"
+            f"`config.block`={block} does not divide the {per_device} rows of a device"
         )
     return mesh, block

@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from learned_opt.rules import RULES
-from meta_train.estimators import ESTIMATORS
+from meta_train.estimators import ESTIMATORS, NEED_DERIVATIVE, WITHOUT_NOISE
+from meta_train.estimators.differences import transform_named
 from meta_train.problems.optimizer_training import META_LOSSES
 
 
@@ -23,15 +24,19 @@ class MetaTrainConfig:
       download: prepare a TFDS set that is not there (official ones need the extra [tf]).
       rule: an update rule of `learned_opt.RULES`.
       step_multiplier, exponent_multiplier: constants a and b of the rule.
-      meta_loss: "train" or "validation", the split that L_t is taken on.
+      meta_loss: what L_t is; a name in `META_LOSSES`.
       loss_clip: bound of L_t, in units of the loss of a model that knows nothing.
 
     The estimator:
       estimator: one of `ESTIMATORS`.
-      particles: N, both members of an antithetic pair counted.
+      particles: N, both members of an antithetic pair counted; the episodes side by side of
+        an estimator that differentiates.
       window: W, inner steps between two updates of θ.
       sigma: σ of the noise on θ.
       length_min, length_max: bounds of the log-uniform episode length, in inner steps.
+      noise_period: K of "gpes", inner steps; 0 for the others.
+      mixture: what "mixture" is made of, "pes=0.5,truncated_es=0.5" say; else empty.
+      transform: of loss differences: identity, sign, normalize or clip:BOUND.
 
     The outer optimizer, Adam:
       updates: of θ.
@@ -63,6 +68,9 @@ class MetaTrainConfig:
     sigma: float = 0.01
     length_min: int = 200
     length_max: int = 200
+    noise_period: int = 0
+    mixture: str = ""
+    transform: str = "identity"
 
     updates: int = 10_000
     learning_rate: float = 1e-3
@@ -122,6 +130,7 @@ def check_config(config: MetaTrainConfig) -> None:
                 f"`config.window`={config.window} does not divide `config.{name}`="
                 f"{getattr(config, name)}; episode lengths must be multiples of the window"
             )
+    _check_estimator(config)
     if config.length_max < config.length_min:
         raise ConfigError(
             f"`config.length_max`={config.length_max} is below "
@@ -146,6 +155,7 @@ _LOWEST = {
     "particles": 2,
     "window": 1,
     "length_min": 1,
+    "noise_period": 0,
     "length_max": 1,
     "updates": 1,
     "warmup": 0,
@@ -155,6 +165,64 @@ _LOWEST = {
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
 }
+
+
+def components_of(config: MetaTrainConfig) -> list[tuple[str, float]]:
+    """Name and weight of every estimator that the run uses: one, but for a mixture.
+
+    Raises:
+      ConfigError: ``config.mixture`` does not say what a mixture is made of.
+    """
+    if config.estimator != "mixture":
+        return [(config.estimator, 1.0)]
+    parts = [part.strip().partition("=") for part in config.mixture.split(",")]
+    single = sorted(set(ESTIMATORS) - {"mixture"})
+    try:
+        components = [(name, float(weight)) for name, _, weight in parts]
+    except ValueError:
+        components = []
+    if not components or any(name not in single for name, _ in components):
+        raise ConfigError(
+            f"`config.mixture`={config.mixture!r}: must be NAME=WEIGHT,NAME=WEIGHT with names of "
+            f"{single}"
+        )
+    total = sum(weight for _, weight in components)
+    if not math.isclose(total, 1, abs_tol=1e-6):
+        raise ConfigError(f"`config.mixture`={config.mixture!r}: weights add up to {total}, not 1")
+    return components
+
+
+def _check_estimator(config: MetaTrainConfig) -> None:
+    """Raise ConfigError for settings that do not go with the estimator."""
+    if config.mixture and config.estimator != "mixture":
+        raise ConfigError(f"`config.mixture`={config.mixture!r} is for `config.estimator`=mixture")
+    names = {name for name, _ in components_of(config)}
+    for name in sorted(names & {"full_es", "full_backprop"}):
+        if not config.window == config.length_min == config.length_max:
+            raise ConfigError(
+                f"`config.window`={config.window}: {name!r} unrolls whole episodes, here of "
+                f"{config.length_min} to {config.length_max} steps; make all three equal"
+            )
+    if ("gpes" in names) != (config.noise_period > 0) or config.noise_period % config.window:
+        raise ConfigError(
+            f"`config.noise_period`={config.noise_period}: for 'gpes' a positive multiple of "
+            f"`config.window`={config.window}, for the other estimators 0"
+        )
+    try:
+        transform_named(config.transform)
+    except ValueError as error:
+        raise ConfigError(f"`config.{str(error).removeprefix('`')}") from None
+    if names <= WITHOUT_NOISE and config.transform != "identity":
+        raise ConfigError(
+            f"`config.transform`={config.transform!r}: {sorted(names)} have no loss differences; "
+            "leave it at identity"
+        )
+    for name in sorted(names & NEED_DERIVATIVE):
+        if not META_LOSSES[config.meta_loss].differentiable:
+            raise ConfigError(
+                f"`config.meta_loss`={config.meta_loss!r} has no derivative, which {name!r} needs; "
+                "choose an evolution-strategies estimator or another meta-loss"
+            )
 
 
 def deciding_settings(settings: dict[str, Any]) -> dict[str, Any]:

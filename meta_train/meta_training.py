@@ -107,16 +107,17 @@ def meta_training(
 def summarize(info: EstimatorInfo) -> Metrics:
     """Scalars of a window for the log.
 
-    ``meta_loss``: mean loss of an inner step over the particles that count (in the unit of
-    the window loss), not a number where none counts; ``sign_gap``: mean |L⁺ − L⁻|; ``age``:
-    mean inner steps of the episodes; ``restarts``, ``diverged``: numbers of pairs.
+    ``meta_loss``: mean loss of an inner step over the rows that count (in the unit of the
+    window loss), not a number where none counts; ``sign_gap``: mean |L⁺ − L⁻|, likewise;
+    ``age``: mean inner steps of the episodes; ``restarts``, ``diverged``: numbers of rows;
+    the others as in `EstimatorInfo`, means over rows where there are several.
     """
     finite = jnp.isfinite(info.losses).all(axis=1)
     count = finite.sum()
-    losses = jnp.where(finite[:, None], info.losses, 0)
     return {
-        "meta_loss": losses.mean(axis=1).sum() / count,
-        "sign_gap": jnp.abs(losses[:, 0] - losses[:, 1]).sum() / count,
+        "meta_loss": jnp.where(finite, info.losses.mean(axis=1), 0).sum() / count,
+        "sign_gap": jnp.where(finite, info.sign_gap, 0).sum() / count,
+        "signal_to_noise": info.signal_to_noise,
         "accumulator_norm": info.accumulator_norm.mean(),
         "age": info.ages.mean(),
         "restarts": info.restarts.astype(jnp.float32),

@@ -1,41 +1,114 @@
 """What the evolution-strategies estimators share: antithetic noise, the unroll, the credit.
 
-Only forward evaluations of the problem: it is never differentiated.
+ĝ = 1/(Nσ²) Σ_i (credited noise)_i · (window loss)_i = 1/n Σ_pairs (L⁺ − L⁻)/2 · score
+
+Only forward evaluations of the problem: it is never differentiated. The estimators differ
+in when noise is drawn anew and in which noise is credited, which is all that their files say.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from meta_train.estimators.base import Layout, check_problem
+from meta_train.estimators.base import (
+    ALL_AT_ONCE,
+    CommonArguments,
+    EstimatorInfo,
+    GradientEstimator,
+    Layout,
+    Length,
+    RowFunction,
+    check_problem,
+    check_theta,
+    check_windows,
+    choose_rows,
+    empty_rows,
+    legal_arguments,
+    signal_to_noise,
+    squared_norm,
+    variance_of_mean,
+    window_loss,
+)
+from meta_train.estimators.differences import DivergenceRule, Transform, identity, leave_out
+from meta_train.estimators.episodes import Episodes, begin_episodes, no_episodes
+from meta_train.estimators.noise import (
+    Perturbation,
+    Sigma,
+    check_sigma,
+    pair_keys,
+    perturbation,
+    sample_normal,
+    sigma_like,
+)
 from meta_train.problem import Data, Theta, UnrolledProblem
 
-
-def pair_keys(key: jax.Array, pairs: int) -> jax.Array:
-    """One key a pair, the same whatever the number of pairs and devices. Shape [pairs]."""
-    return jax.vmap(lambda pair: jax.random.fold_in(key, pair))(jnp.arange(pairs))
+Memory = Any
+Perturb = Callable[[Perturbation, jax.Array, jax.Array, Memory], tuple[Perturbation, Memory]]
 
 
-def sample_noise(keys: jax.Array, theta: Theta, sigma: float) -> Theta:
-    """ε ~ N(0, σ²I) for every pair: like θ with a leading axis [pairs]."""
-    leaves, treedef = jax.tree.flatten(theta)
+class AntitheticArguments(CommonArguments, total=False):
+    """Keyword arguments of the evolution strategies; those of `CommonArguments`, and
 
-    def one(key: jax.Array) -> list[jax.Array]:
-        keys = jax.random.split(key, max(len(leaves), 1))
-        return [
-            sigma * jax.random.normal(k, leaf.shape, leaf.dtype)
-            for k, leaf in zip(keys, map(jnp.asarray, leaves), strict=False)
-        ]
+    particles: N, both members of a pair counted; required.
+    sigma: σ, standard deviation of the noise: a number, a pytree of numbers that is a
+      prefix of θ, or a function from the number of windows so far (int32, traced) to
+      either. Required.
+    transform: of the loss differences; see `differences`.
+    divergence: the rule for window losses that are not finite; see `differences`. Such a
+      pair begins a new episode with the next window, whatever the rule.
+    """
 
-    return jax.tree.unflatten(treedef, jax.vmap(one)(keys))
+    particles: int
+    sigma: Sigma
+    transform: Transform
+    divergence: DivergenceRule
 
 
-def empty_inner_states(problem: UnrolledProblem, theta: Theta, pairs: int) -> Any:
-    """Zeros with the shapes of inner states [pairs, 2, …]; the first window initialises them."""
-    shapes = jax.eval_shape(problem.init, jax.random.key(0), theta)
-    return jax.tree.map(lambda x: jnp.zeros((pairs, 2, *x.shape), x.dtype), shapes)
+class AntitheticSettings(NamedTuple):
+    """`AntitheticArguments`, with their defaults."""
+
+    window: int
+    particles: int
+    sigma: Sigma
+    length: Length = None
+    reduction: str = "sum"
+    stagger: bool = False
+    loss_bound: float | None = None
+    layout: Layout = ALL_AT_ONCE
+    transform: Transform = identity
+    divergence: DivergenceRule = leave_out
+
+
+def antithetic_settings(**arguments: Unpack[AntitheticArguments]) -> AntitheticSettings:
+    """The settings; TypeError or ValueError names an argument that is unknown or out of range."""
+    legal_arguments(arguments, AntitheticSettings._fields)
+    settings = AntitheticSettings(**arguments)
+    check_windows(
+        window=settings.window,
+        length=settings.length,
+        reduction=settings.reduction,
+        stagger=settings.stagger,
+        loss_bound=settings.loss_bound,
+    )
+    if settings.particles < 2 or settings.particles % 2:
+        raise ValueError(
+            f"`particles`={settings.particles}: must be even, both members of a pair counted"
+        )
+    check_sigma(settings.sigma)
+    return settings
+
+
+class AntitheticState(NamedTuple):
+    """``inner`` [pairs, 2, …]; ``memory``: what the estimator keeps of the noise, [pairs, …];
+    ``windows``, int32: how many there were.
+    """
+
+    inner: Any
+    memory: Memory
+    episodes: Episodes
+    windows: jax.Array
 
 
 class PairsOfWindow(NamedTuple):
@@ -51,54 +124,16 @@ class PairsOfWindow(NamedTuple):
     unroll_key: jax.Array
 
 
-class WindowLosses(NamedTuple):
-    """What the unroll says of every pair: [pairs, 2] each.
-
-    ``value``: the window loss; ``diverged``, bool: one of its W losses was not finite.
-    """
-
-    value: jax.Array
-    diverged: jax.Array
-
-
-def window_loss(reduction: str, bound: float | None) -> Callable[[jax.Array], jax.Array]:
-    """The function that makes [value, diverged] of the losses [W] of a window.
-
-    With a ``bound``, a loss counts at most that, and a loss that is not a number counts
-    as the bound.
-    """
-    reduce = jnp.sum if reduction == "sum" else jnp.mean
-
-    def of_steps(losses: jax.Array) -> jax.Array:
-        counted = losses
-        if bound is not None:
-            counted = jnp.where(jnp.isnan(losses), bound, jnp.minimum(losses, bound))
-        diverged = ~jnp.isfinite(losses).all()
-        return jnp.stack([reduce(counted), diverged.astype(losses.dtype)])
-
-    return of_steps
-
-
 def unroll_pairs(
-    problem: UnrolledProblem,
-    window: int,
-    reduce: Callable[[jax.Array], jax.Array],
-    layout: Layout,
-    pairs: PairsOfWindow,
-    theta: Theta,
-    data: Data,
-) -> tuple[Any, WindowLosses]:
+    problem: UnrolledProblem, window: int, reduce: Callable[[jax.Array], jax.Array]
+) -> RowFunction:
     """W inner steps at θ+ε and at θ−ε, from a new inner state where ``restart`` says so.
 
     Both members of a pair share data and every key; they differ in the sign of ε alone.
 
-    The losses are the only thing that devices tell each other: noise and credit are computed
-    alike on all of them.
-
-    ``reduce``: of `window_loss`.
-
     Returns:
-      inner states [pairs, 2, …], and the window losses.
+      A function of `PairsOfWindow` and (θ, data) that gives inner states [pairs, 2, …], and
+      [pairs, 2, 2]: what ``reduce``, of `window_loss`, makes of the losses of each.
     """
 
     def unroll_one(state: Any, perturbed: Theta, keys: jax.Array, data: Data) -> tuple:
@@ -117,11 +152,7 @@ def unroll_pairs(
         def begin() -> Any:
             both_signs = jax.vmap(problem.init, in_axes=(None, 0))
             fresh = jax.vmap(both_signs)(block.init_key, perturbed)
-
-            def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-                return jnp.where(block.restart.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-            return jax.tree.map(choose, fresh, block.inner)
+            return choose_rows(block.restart, fresh, block.inner)
 
         # Outside the vmap, so that a block without a restart does not pay for one.
         inner = jax.lax.cond(block.restart.any(), begin, lambda: block.inner)
@@ -129,34 +160,159 @@ def unroll_pairs(
         both_signs = jax.vmap(unroll_one, in_axes=(0, 0, None, None))
         return jax.vmap(both_signs, in_axes=(0, 0, 0, None))(inner, perturbed, keys, data)
 
-    one_state = jax.tree.map(lambda x: x[0, 0], pairs.inner)
-    check_problem(problem, pairs.unroll_key[0], theta, one_state, data)
-    inner, packed = layout.spread(unroll_block)(pairs, (theta, data))
-    packed = layout.everywhere(packed)
-    return inner, WindowLosses(packed[..., 0], packed[..., 1] > 0)
+    return unroll_block
 
 
-def credit(noise: Theta, losses: jax.Array, sigma: float) -> tuple[Theta, jax.Array]:
-    """ĝ = 1/(Nσ²) Σ_i (credited noise)_i · (window loss)_i, both members of a pair together.
+class Window(NamedTuple):
+    """What a window begins with, of every pair: leading axis [pairs] everywhere."""
 
-    A pair with a loss that is not finite is left out and N counts the others; where no
-    pair is left, the estimate is zero and the count says so.
+    fresh: Perturbation
+    restart: jax.Array
+    episodes: Episodes
+    init_key: jax.Array
+    unroll_key: jax.Array
 
-    Shapes: noise [pairs, …] like θ, losses [pairs, 2] → like θ; finite, bool [pairs].
+
+def begin_window(
+    settings: AntitheticSettings,
+    key: jax.Array,
+    theta: Theta,
+    episodes: Episodes,
+    windows: jax.Array,
+) -> Window:
+    """Draw fresh noise for every pair, and begin the episodes that are due."""
+    pairs = settings.particles // 2
+    key_noise, key_length, key_init, key_unroll = (
+        pair_keys(k, pairs) for k in jax.random.split(key, 4)
+    )
+    normal = settings.layout.everywhere(sample_normal(key_noise, theta))
+    restart, episodes = begin_episodes(
+        key_length,
+        episodes,
+        length=settings.length,
+        window=settings.window,
+        stagger=settings.stagger,
+    )
+    return Window(
+        fresh=perturbation(normal, sigma_like(settings.sigma, windows, theta)),
+        restart=settings.layout.everywhere(restart),
+        episodes=episodes,
+        init_key=key_init,
+        unroll_key=key_unroll,
+    )
+
+
+def loss_differences(
+    settings: AntitheticSettings, losses: jax.Array, expected: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """(L⁺ − L⁻)/2 of pairs, less what was ``expected`` [pairs], transformed; and who counts.
+
+    Shapes: losses [pairs, 2] → [pairs]; bool [pairs].
     """
-    finite = jnp.isfinite(losses).all(axis=1)
-    difference = jnp.where(finite, losses[:, 0] - losses[:, 1], 0)
-    weight = difference / (2 * sigma**2 * jnp.maximum(finite.sum(), 1))
+    counting, counted = settings.divergence(losses)
+    differences = (counting[:, 0] - counting[:, 1]) / 2
+    if expected is not None:
+        differences = differences - expected
+    return jnp.where(counted, settings.transform(differences, counted), 0), counted
+
+
+def credit(score: Theta, differences: jax.Array, counted: jax.Array) -> tuple[Theta, jax.Array]:
+    """ĝ = 1/n Σ_pairs d · score over the n pairs that count, zero where none does.
+
+    Shapes: score [pairs, …] like θ; d [pairs], zero where not counted; counted, bool [pairs]
+    → like θ; and its variance, as `variance_of_mean`.
+    """
+    weight = differences / jnp.maximum(counted.sum(), 1)
 
     def one(leaf: jax.Array) -> jax.Array:
         return jnp.tensordot(
             weight.astype(leaf.dtype), leaf, axes=1, precision=jax.lax.Precision.HIGHEST
         )
 
-    return jax.tree.map(one, noise), finite
+    gradient = jax.tree.map(one, score)
+    squares = jnp.square(differences) * jax.vmap(squared_norm)(score)
+    return gradient, variance_of_mean(squares, counted, gradient)
 
 
-def norm_per_pair(noise: Theta) -> jax.Array:
-    """Euclidean norm over all leaves. Shape [pairs]."""
-    squares = [jnp.sum(jnp.square(x), axis=range(1, x.ndim)) for x in jax.tree.leaves(noise)]
-    return jnp.sqrt(sum(squares))
+def end_window(
+    settings: AntitheticSettings,
+    window: Window,
+    packed: jax.Array,
+    score: Theta,
+    gradient: Theta,
+    variance: jax.Array,
+) -> tuple[Episodes, EstimatorInfo]:
+    """The episodes after a window, and what it showed; ``packed`` is of `unroll_pairs`."""
+    losses = packed[..., 0]
+    age = window.episodes.age + settings.window
+    info = EstimatorInfo(
+        losses=losses,
+        sign_gap=jnp.abs(losses[:, 0] - losses[:, 1]),
+        ages=age,
+        restarts=window.restart.sum(),
+        diverged=(packed[..., 1] > 0).any(axis=1).sum(),
+        accumulator_norm=jnp.sqrt(jax.vmap(squared_norm)(score)),
+        variance=variance,
+        signal_to_noise=signal_to_noise(gradient, variance),
+    )
+    finite = jnp.isfinite(losses).all(axis=1)
+    ended = jnp.where(finite, window.episodes.length, age)
+    return Episodes(age, ended, window.episodes.begun), info
+
+
+def antithetic_estimator(
+    problem: UnrolledProblem,
+    settings: AntitheticSettings,
+    empty_memory: Callable[[Theta], Memory],
+    perturb: Perturb,
+) -> GradientEstimator:
+    """An evolution-strategies estimator, from what it does with noise.
+
+    Args:
+      problem: what to unroll; only evaluated forward.
+      settings: of `antithetic_settings`.
+      empty_memory: from zeros like θ with a leading axis [pairs] to the first memory.
+      perturb: ``(fresh, restart [pairs], age [pairs], memory) -> (perturbation, memory)``:
+        what pairs are unrolled with and credited to, from fresh noise; ``age`` is that at the
+        beginning of the window.
+    """
+    pairs, layout = settings.particles // 2, settings.layout
+    reduce = window_loss(settings.reduction, settings.loss_bound)
+    unroll = unroll_pairs(problem, settings.window, reduce)
+
+    def init(key: jax.Array, theta: Theta) -> AntitheticState:
+        check_theta(theta)
+        sigma_like(settings.sigma, jnp.zeros((), jnp.int32), theta)
+        return AntitheticState(
+            inner=empty_rows(both_signs(jax.eval_shape(problem.init, key, theta)), pairs),
+            memory=empty_memory(empty_rows(theta, pairs)),
+            episodes=no_episodes(pairs),
+            windows=jnp.zeros((), jnp.int32),
+        )
+
+    def step(
+        key: jax.Array, theta: Theta, state: AntitheticState, data: Data = None
+    ) -> tuple[Theta, AntitheticState, EstimatorInfo]:
+        check_problem(problem, key, theta, data)
+        window = begin_window(settings, key, theta, state.episodes, state.windows)
+        (noise, score), memory = perturb(
+            window.fresh, window.restart, window.episodes.age, state.memory
+        )
+        inner, packed = layout.spread(unroll)(
+            PairsOfWindow(noise, state.inner, window.restart, window.init_key, window.unroll_key),
+            (theta, data),
+        )
+        # The losses are the only thing that devices tell each other: noise and credit are
+        # computed alike on all of them.
+        packed = layout.everywhere(packed)
+        differences, counted = loss_differences(settings, packed[..., 0])
+        gradient, variance = credit(score, differences, counted)
+        episodes, info = end_window(settings, window, packed, score, gradient, variance)
+        return gradient, AntitheticState(inner, memory, episodes, state.windows + 1), info
+
+    return GradientEstimator(init, step)
+
+
+def both_signs(state: Any) -> Any:
+    """The shapes of two inner states, of the members of a pair: [2, …]."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), state)

@@ -1,11 +1,11 @@
 """Training a task with a learned optimizer, as an unrolled problem.
 
-    L_t = the loss at p_{t−1};    p_t = p_{t−1} + update(∇ loss, …; θ)
+    p_t = p_{t−1} + update(∇ loss, …; θ),    on a minibatch of the training data
 
-on a minibatch of the training data, or L_t on one of the inner-validation split.
+and L_t is one of `META_LOSSES`: the loss whose gradient is taken, or one on other data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,19 +13,110 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
 from meta_train.problem import UnrolledProblem
-from tasks.base import Arrays, TaskFamily
+from meta_train.problems.final_loss import final_loss
+from tasks.base import Arrays, Task, TaskFamily
 
-META_LOSSES = {"train": "train", "validation": "inner_validation"}
-"""The split of the data that the meta-loss is taken on."""
+SEEDS = 2**31 - 1
+
+
+class NoAccuracyError(ValueError):
+    """The accuracy of a task that has none was asked for."""
 
 
 class TrainingState(NamedTuple):
-    """An inner training run: its task's configuration and all that training changes."""
+    """An inner training run: its task's configuration and all that training changes.
+
+    ``evaluation``, int32: seed of the minibatch that a final loss is measured on.
+    """
 
     configuration: Any
     params: Any
     model_state: Any
     optimizer_state: Any
+    evaluation: jax.Array
+
+
+class InnerStep(NamedTuple):
+    """What a meta-loss may look at: the run before and after a step, and the loss between."""
+
+    task: Task
+    before: TrainingState
+    after: TrainingState
+    loss: jax.Array
+
+
+Measure = Callable[[TaskFamily, InnerStep, jax.Array, Mapping[str, Arrays]], jax.Array]
+
+
+class MetaLoss(NamedTuple):
+    """``measure`` gives L_t on the ``split``; ``differentiable``: it has a gradient;
+    ``telescoped``: L_T alone is wanted, so that differences are handed out.
+    """
+
+    split: str
+    measure: Measure
+    differentiable: bool = True
+    telescoped: bool = False
+
+
+def _of_the_step(
+    family: TaskFamily, step: InnerStep, key: jax.Array, data: Mapping[str, Arrays]
+) -> jax.Array:
+    del family, key, data
+    return step.loss
+
+
+def _on_fresh_validation(
+    family: TaskFamily, step: InnerStep, key: jax.Array, data: Mapping[str, Arrays]
+) -> jax.Array:
+    loss, _ = _evaluate(family, step.task, step.before, key, data)
+    return loss
+
+
+def _accuracy(
+    family: TaskFamily, step: InnerStep, key: jax.Array, data: Mapping[str, Arrays]
+) -> jax.Array:
+    _, metrics = _evaluate(family, step.task, step.before, key, data)
+    if "accuracy" not in metrics:
+        raise NoAccuracyError(
+            f"`meta_loss`='validation_accuracy': the task {family.name!r} has no accuracy; choose "
+            "a classification task, or another meta-loss"
+        )
+    return -metrics["accuracy"]
+
+
+def _on_fixed_validation(
+    family: TaskFamily, step: InnerStep, key: jax.Array, data: Mapping[str, Arrays]
+) -> jax.Array:
+    del key
+    fixed = jax.random.key(step.after.evaluation)
+    loss, _ = _evaluate(family, step.task, step.after, fixed, data)
+    return loss
+
+
+def _evaluate(
+    family: TaskFamily,
+    task: Task,
+    state: TrainingState,
+    key: jax.Array,
+    data: Mapping[str, Arrays],
+) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+    key_batch, key_loss = jax.random.split(key)
+    batch = family.batch(key_batch, data["inner_validation"])
+    loss, (_, metrics) = task.loss(state.params, state.model_state, key_loss, batch)
+    return loss, metrics
+
+
+META_LOSSES: Mapping[str, MetaLoss] = {
+    "train": MetaLoss("train", _of_the_step),
+    "validation": MetaLoss("inner_validation", _on_fresh_validation),
+    "final_validation": MetaLoss("inner_validation", _on_fixed_validation, telescoped=True),
+    "validation_accuracy": MetaLoss("inner_validation", _accuracy, differentiable=False),
+}
+"""L_t by name. "train": the loss whose gradient is taken at step t. "validation": the loss at
+the same parameters on a fresh minibatch of the inner-validation split. "final_validation": the
+loss at the end of the episode, on one minibatch of that split for the whole episode, as
+differences. "validation_accuracy": minus the share of a fresh minibatch that is right."""
 
 
 def optimizer_training(
@@ -39,28 +130,30 @@ def optimizer_training(
     Args:
       family: draws a task for every episode.
       optimizer: the rule whose θ is meta-trained.
-      meta_loss: "train": L_t is the loss whose gradient is taken; "validation": a minibatch
-        of the inner-validation split at the same parameters.
+      meta_loss: a name in `META_LOSSES`.
 
     ``data`` of the problem is what `meta_data` returns.
 
     Raises:
-      ValueError: an argument is out of its range.
+      ValueError: ``meta_loss`` is unknown.
+      NoAccuracyError: in a step, where the accuracy is wanted and the task has none.
     """
     if meta_loss not in META_LOSSES:
         raise ValueError(f"`meta_loss`={meta_loss!r}: must be one of {sorted(META_LOSSES)}")
+    chosen = META_LOSSES[meta_loss]
 
     def init(key: jax.Array, theta: Theta) -> TrainingState:
         key_sample, key_init = jax.random.split(key)
         configuration = family.sample(key_sample)
         params, model_state = family.build(configuration).init(key_init)
         optimizer_state = optimizer.build(theta).init(params)
-        return TrainingState(configuration, params, model_state, optimizer_state)
+        evaluation = jax.random.randint(jax.random.fold_in(key, 2), (), 0, SEEDS)
+        return TrainingState(configuration, params, model_state, optimizer_state, evaluation)
 
     def step(
         key: jax.Array, theta: Theta, state: TrainingState, data: Mapping[str, Arrays]
     ) -> tuple[TrainingState, jax.Array]:
-        key_batch, key_loss, key_validation = jax.random.split(key, 3)
+        key_batch, key_loss, key_measure = jax.random.split(key, 3)
         task = family.build(state.configuration)
         differentiate = jax.value_and_grad(task.loss, has_aux=True)
         batch = family.batch(key_batch, data["train"])
@@ -70,16 +163,18 @@ def optimizer_training(
         updates, optimizer_state = optimizer.build(theta).update(
             gradient, state.optimizer_state, state.params, value=loss
         )
-        params = optax.apply_updates(state.params, updates)
-        if meta_loss == "validation":
-            key_batch, key_loss = jax.random.split(key_validation)
-            batch = family.batch(key_batch, data["inner_validation"])
-            loss, _ = task.loss(state.params, state.model_state, key_loss, batch)
-        return TrainingState(state.configuration, params, model_state, optimizer_state), loss
+        after = state._replace(
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            optimizer_state=optimizer_state,
+        )
+        inner = InnerStep(task, state, after, loss)
+        return after, chosen.measure(family, inner, key_measure, data)
 
-    return UnrolledProblem(init, step)
+    problem = UnrolledProblem(init, step)
+    return final_loss(problem) if chosen.telescoped else problem
 
 
 def meta_data(splits: Mapping[str, Arrays], meta_loss: str) -> Mapping[str, Arrays]:
     """The splits that the problem reads, as its ``data``."""
-    return {name: splits[name] for name in sorted({"train", META_LOSSES[meta_loss]})}
+    return {name: splits[name] for name in sorted({"train", META_LOSSES[meta_loss].split})}

@@ -28,7 +28,10 @@ def test_a_configuration_is_frozen():
     ("changes", "message"),
     [
         ({"rule": "nope"}, r"`config.rule`='nope' is unknown; legal ones: \['mlp'\]"),
-        ({"estimator": "nope"}, r"`config.estimator`='nope' is unknown; legal ones: \['pes'\]"),
+        (
+            {"estimator": "nope"},
+            r"`config.estimator`='nope' is unknown; legal ones: \['dodge', .*'pes\'",
+        ),
         ({"meta_loss": "test"}, "`config.meta_loss`='test' is unknown"),
         ({"window": 7}, "`config.window`=7 does not divide `config.length_min`=10"),
         ({"length_max": 42}, "`config.window`=5 does not divide `config.length_max`=42"),
@@ -53,6 +56,24 @@ def test_a_configuration_is_frozen():
         ({"checkpoint_every": 15}, "`config.checkpoint_every`=15 must be a multiple"),
         ({"keep_checkpoints": 0}, "`config.keep_checkpoints`=0"),
         ({"devices": -1}, "`config.devices`=-1"),
+        (
+            {"estimator": "full_es"},
+            "`config.window`=5: 'full_es' unrolls whole episodes",
+        ),
+        ({"estimator": "gpes"}, "`config.noise_period`=0: for 'gpes' a positive multiple"),
+        ({"estimator": "gpes", "noise_period": 7}, "`config.noise_period`=7"),
+        ({"noise_period": 5}, "`config.noise_period`=5: .*for the other estimators 0"),
+        ({"mixture": "pes=1"}, "`config.mixture`='pes=1' is for `config.estimator`=mixture"),
+        ({"estimator": "mixture"}, "`config.mixture`='': must be NAME=WEIGHT"),
+        ({"estimator": "mixture", "mixture": "pes=x"}, "`config.mixture`='pes=x'"),
+        ({"estimator": "mixture", "mixture": "pez=1"}, "with names of .*'pes'"),
+        ({"estimator": "mixture", "mixture": "pes=0.5"}, "weights add up to 0.5, not 1"),
+        ({"transform": "signs"}, "`config.transform`='signs' is unknown; legal ones: identity"),
+        ({"estimator": "rtrl", "transform": "sign"}, "`config.transform`='sign'.*no loss differ"),
+        (
+            {"estimator": "pes_analytic", "meta_loss": "validation_accuracy"},
+            "`config.meta_loss`='validation_accuracy' has no derivative, which 'pes_analytic'",
+        ),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(changes, message):

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from meta_train.assemble import assemble, check_initial_loss
-from meta_train.config import ConfigError
+from meta_train.config import ConfigError, check_config
+from meta_train.estimation import make_estimator, rows_of
+from meta_train.meta_training import meta_training
+from meta_train.outer import outer_optimizer
+from meta_train.parallel import device_mesh, replicated, split_rows
 from meta_train.presets import TINY
+from tests.meta_train.estimators.problems import QUADRATIC, QUADRATIC_THETA
 from tests.meta_train.stubs import scalar_family
 
 CONFIG = dataclasses.replace(TINY, task="quadratic32", devices=2)
@@ -80,6 +85,61 @@ def test_training_runs_that_diverge_are_counted():
     assert metrics["meta_loss"] > 1.2
 
 
+WHOLE = {"window": 10, "length_max": 10}
+OTHERS = [
+    {"estimator": "full_es", **WHOLE},
+    {"estimator": "truncated_es"},
+    {"estimator": "pes_analytic"},
+    {"estimator": "nres", "transform": "sign"},
+    {"estimator": "gpes", "noise_period": 10},
+    {"estimator": "truncated_backprop"},
+    {"estimator": "full_backprop", **WHOLE},
+    {"estimator": "uoro"},
+    {"estimator": "dodge"},
+    {"estimator": "mixture", "mixture": "pes=0.5,truncated_backprop=0.5"},
+]
+
+
+def trained(config, devices):
+    """(θ before, θ after six updates, metrics), for an unrolled problem that compiles quickly."""
+    mesh = device_mesh(rows_of(config), jax.devices()[:devices])
+    layout = split_rows(mesh, 1)
+    estimator = make_estimator(config, QUADRATIC, loss_bound=1e3, layout=layout)
+    training = meta_training(lambda key: QUADRATIC_THETA, estimator, outer_optimizer(config), mesh)
+    keys = jax.device_put(jax.random.split(jax.random.key(0)), replicated(mesh))
+    state = training.init(keys[0])
+    before = jax.device_get(state.theta)
+    state, metrics = training.advance(state, np.int32(6), keys[1], None)
+    return before, jax.device_get(state.theta), jax.device_get(metrics)
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: changes["estimator"])
+def test_every_estimator_trains_the_same_on_one_device_and_on_two(changes):
+    """θ moves, and the log has what `EstimatorInfo` shows."""
+    config = dataclasses.replace(CONFIG, particles=8, **changes)
+    check_config(config)
+    before, one, _ = trained(config, 1)
+    _, two, metrics = trained(config, 2)
+    for start, ours, theirs in zip(*map(jax.tree.leaves, (before, one, two)), strict=True):
+        assert np.abs(start - ours).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    assert metrics["signal_to_noise"] > 0 or "backprop" in config.estimator
+    assert (metrics["accumulator_norm"] > 0) == ("backprop" not in config.estimator)
+    assert metrics["restarts"] > 0
+
+
+def test_a_mixture_with_backpropagation_trains_an_optimizer():
+    config = dataclasses.replace(CONFIG, particles=4, **OTHERS[-1])
+    state, metrics = theta_after(config, [6])
+    assert int(state.step) == 6
+    assert 0 < metrics["meta_loss"] < 2
+
+
+def test_a_meta_loss_that_the_task_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match=r"`config.meta_loss`='validation_accuracy': the task 'q"):
+        assemble(dataclasses.replace(CONFIG, meta_loss="validation_accuracy"))
+
+
 def test_a_task_whose_loss_is_not_finite_is_refused():
     family = scalar_family(lambda x, target: x * np.nan)
     with pytest.raises(ConfigError, match=r"loss of the task 'scalar' is \[nan.*initial loss is"):
@@ -92,7 +152,7 @@ def test_a_task_whose_loss_is_not_finite_is_refused():
     ("changes", "message"),
     [
         ({"devices": 9}, "`config.devices`=9: there are 8 cpu devices"),
-        ({"devices": 2, "block": 3}, "`config.block`=3 does not divide the 4 pairs"),
+        ({"devices": 2, "block": 3}, "`config.block`=3 does not divide the 4 rows"),
     ],
 )
 def test_a_machine_that_does_not_fit_is_named(changes, message):

@@ -7,27 +7,42 @@ import pytest
 
 from meta_train import UnrolledProblem
 from meta_train.estimators import ESTIMATORS
-from meta_train.estimators.episodes import begin_episodes, log_uniform, no_episodes
-from tests.meta_train.estimators.problems import drift
+from tests.meta_train.estimators import proofs
+from tests.meta_train.estimators.problems import DRIFT
+from tests.meta_train.estimators.proofs import DIFFERENTIATE, EVOLUTION, WHOLE
 
 THETA = jnp.ones(3)
 SETTINGS = dict(window=2, particles=6, sigma=0.1, length=8)
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(params=sorted(ESTIMATORS))
-def make(request):
-    return ESTIMATORS[request.param]
+def name(request):
+    return request.param
 
 
-def test_works_in_jit_and_scan_with_old_and_new_keys(make):
-    estimator = make(drift(), **SETTINGS)
+def make(name, problem, **changed):
+    return proofs.make(name, problem, **{**SETTINGS, **changed})
+
+
+def one_step(estimator, theta=THETA, data=None):
+    return estimator.step(KEY, theta, estimator.init(KEY, theta), data)
+
+
+def test_every_estimator_has_its_place_in_the_proofs():
+    assert {*EVOLUTION, *DIFFERENTIATE, "pes_analytic", "mixture"} == set(ESTIMATORS)
+
+
+def test_works_in_jit_and_scan_with_old_and_new_keys(name):
+    estimator = make(name, DRIFT)
     for key in (jax.random.key(0), jax.random.PRNGKey(0)):
         state = estimator.init(key, THETA)
-        step = jax.jit(estimator.step)
+        step = jax.jit(lambda *arguments: estimator.step(*arguments))
         looped = []
         for k in jax.random.split(key, 3):
             gradient, state, info = step(k, THETA, state, None)
             looped.append(gradient)
+        assert step._cache_size() == 1
         assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(info))
 
         def body(state, k):
@@ -38,7 +53,20 @@ def test_works_in_jit_and_scan_with_old_and_new_keys(make):
         np.testing.assert_allclose(np.stack(looped), scanned, rtol=1e-5)
 
 
-def test_the_gradient_is_like_theta(make):
+def test_step_is_pure(name):
+    """The same arguments give the same result, and the state that was given is as it was."""
+    estimator = make(name, DRIFT)
+    state = estimator.init(KEY, THETA)
+    before = jax.tree.map(np.array, state)
+    first = estimator.step(KEY, THETA, state, None)
+    second = estimator.step(KEY, THETA, state, None)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+    same = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), state, first[1])
+    assert all(jax.tree.leaves(same))
+
+
+def test_the_gradient_is_like_theta(name):
     """Mixed precisions too."""
     theta = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.asarray(0.5)}
 
@@ -46,29 +74,27 @@ def test_the_gradient_is_like_theta(make):
         del key, data
         return state, theta["b"] + theta["a"].astype(jnp.float32).sum()
 
-    estimator = make(UnrolledProblem(lambda key, theta: jnp.zeros(()), step), **SETTINGS)
-    gradient, *_ = estimator.step(
-        jax.random.key(0), theta, estimator.init(jax.random.key(0), theta), None
-    )
+    estimator = make(name, UnrolledProblem(lambda key, theta: jnp.zeros(()), step))
+    gradient, *_ = one_step(estimator, theta)
     same = jax.tree.map(lambda g, t: (g.shape, g.dtype) == (t.shape, t.dtype), gradient, theta)
     assert all(jax.tree.leaves(same))
+    assert all(np.any(np.asarray(leaf, np.float32)) for leaf in jax.tree.leaves(gradient))
 
 
-def test_data_reaches_every_inner_step_unchanged(make):
+def test_data_reaches_every_inner_step_unchanged(name):
     def step(key, theta, state, data):
         del key
         return state, data["scale"] * theta.sum() * data["mask"].sum()
 
-    problem = UnrolledProblem(lambda key, theta: jnp.zeros(()), step)
-    estimator = make(problem, **SETTINGS)
+    estimator = make(name, UnrolledProblem(lambda key, theta: jnp.zeros(()), step))
     data = {"scale": jnp.asarray(2.0), "mask": jnp.ones((4, 2), bool)}
-    *_, info = estimator.step(
-        jax.random.key(0), THETA, estimator.init(jax.random.key(0), THETA), data
-    )
-    np.testing.assert_allclose(info.losses.mean(axis=1), 2 * 2.0 * 3 * 8, rtol=1e-5)
+    *_, info = one_step(estimator, data=data)
+    steps = SETTINGS["length"] if name in WHOLE else SETTINGS["window"]
+    np.testing.assert_allclose(info.losses.mean(axis=1), steps * 2.0 * 3 * 8, rtol=1e-5)
 
 
-def test_the_problem_is_never_differentiated(make):
+@pytest.mark.parametrize("name", EVOLUTION)
+def test_evolution_strategies_never_differentiate_the_problem(name):
     @jax.custom_jvp
     def opaque(x):
         return x
@@ -81,15 +107,28 @@ def test_the_problem_is_never_differentiated(make):
         del key, data
         return state, opaque(theta.sum())
 
-    estimator = make(UnrolledProblem(lambda key, theta: jnp.zeros(()), step), **SETTINGS)
-    gradient, *_ = estimator.step(
-        jax.random.key(0), THETA, estimator.init(jax.random.key(0), THETA), None
-    )
-    assert np.isfinite(gradient).all()
+    estimator = make(name, UnrolledProblem(lambda key, theta: opaque(theta), step))
+    assert np.isfinite(one_step(estimator)[0]).all()
+
+
+@pytest.mark.parametrize("name", EVOLUTION)
+def test_evolution_strategies_see_through_an_accuracy(name):
+    """A count of signs has no derivative, and a smoothed gradient."""
+
+    def step(key, theta, state, data):
+        del key, data
+        return state, -jnp.mean((theta > 0).astype(jnp.float32))
+
+    problem = UnrolledProblem(lambda key, theta: jnp.zeros(()), step)
+    estimator = make(name, problem, sigma=1.0, particles=2_000)
+    gradient, *_ = one_step(estimator, jnp.zeros(3))
+    density = 1 / np.sqrt(2 * np.pi)  # of N(0, 1) at 0: the derivative of P(θ + ε > 0)
+    steps = SETTINGS["length"] if name in WHOLE else SETTINGS["window"]
+    np.testing.assert_allclose(gradient, np.full(3, -steps * density / 3), rtol=0.15)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_losses_are_bounded_and_divergence_is_counted(make, reduction):
+def test_losses_are_bounded_and_divergence_is_counted(name, reduction):
     """Losses of the steps 0.5, 7, ∞ and not a number, at a bound of 2: 0.5 + 2 + 2 + 2."""
     losses = jnp.asarray([0.5, 7.0, jnp.inf, jnp.nan])
 
@@ -99,48 +138,108 @@ def test_losses_are_bounded_and_divergence_is_counted(make, reduction):
 
     problem = UnrolledProblem(lambda key, theta: jnp.zeros((), jnp.int32), step)
     for window, finite, total in ((4, False, 6.5), (2, True, 2.5)):
-        settings = {**SETTINGS, "window": window, "reduction": reduction}
-        estimator = make(problem, **settings, loss_bound=2.0)
-        state = estimator.init(jax.random.key(0), THETA)
-        gradient, _, info = estimator.step(jax.random.key(0), THETA, state, None)
+        length = window if name in WHOLE else 8
+        estimator = make(
+            name, problem, window=window, length=length, reduction=reduction, loss_bound=2.0
+        )
+        gradient, _, info = one_step(estimator)
         expected = total / (window if reduction == "mean" else 1)
-        np.testing.assert_allclose(info.losses, np.full((3, 2), expected))
-        assert int(info.diverged) == (0 if finite else 3)
+        np.testing.assert_allclose(info.losses, np.full(info.losses.shape, expected))
+        assert int(info.diverged) == (0 if finite else len(info.losses))
         assert not np.asarray(gradient).any()
 
 
-def test_an_episode_begins_at_the_perturbed_theta_of_its_first_window(make):
+def test_an_episode_begins_at_the_perturbed_theta_of_its_first_window(name):
     def step(key, theta, state, data):
         del key, data
         return state, (theta - state).sum()  # zero in the window that the state began in
 
-    problem = UnrolledProblem(lambda key, theta: theta, step)
-    estimator = make(problem, **SETTINGS)
-    state = estimator.init(jax.random.key(0), THETA)
+    estimator = make(name, UnrolledProblem(lambda key, theta: theta, step))
+    state = estimator.init(KEY, THETA)
+    moved = []
     for window in range(8):
         *_, info = (result := estimator.step(jax.random.key(window), THETA, state, None))
         state = result[1]
-        assert (np.abs(info.losses).max() < 1e-6) == (window % 4 == 0)
+        moved.append(np.abs(info.losses).max() > 1e-6)
+    if name in ("pes", "gpes", "pes_analytic", "truncated_es", "mixture"):
+        # Noise is drawn anew: every window, or every second one.
+        expected = [False, name != "gpes", True, True] * 2
+        assert moved == expected
+    else:
+        assert not any(moved)
+
+
+BAD_COMMON = [
+    ({"window": 3}, "`window`=3 (does not divide|is not) `length`=8"),
+    ({"window": 0}, "`window`=0"),
+    ({"window": 2.5}, "`window`=2.5"),
+    ({"length": "long"}, "`length`='long'"),
+    ({"reduction": "median"}, "`reduction`='median'"),
+    ({"length": None, "stagger": True}, "`stagger`=True"),
+    ({"loss_bound": float("nan")}, "`loss_bound`=nan"),
+]
+BAD_NOISE = [
+    ({"particles": 5}, "`particles`=5"),
+    ({"particles": 0}, "`particles`=0"),
+    ({"sigma": 0.0}, "`sigma`=0.0"),
+    ({"sigma": -1.0}, "`sigma`=-1.0"),
+    ({"sigma": float("nan")}, "`sigma`=nan"),
+    ({"sigma": {"w": 0.1, "b": 0.0}}, "`sigma`=0.0"),
+    ({"sigma": lambda count: -0.1 - 0.0 * count}, "`sigma`=-0.1"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD_COMMON)
+def test_bad_settings_are_named(name, changed, message):
+    if name in WHOLE and "window" in changed and changed["window"] == 3:
+        with pytest.raises(ValueError, match=message):
+            ESTIMATORS[name](DRIFT, **{**SETTINGS, **changed})
+        return
+    settings = {**SETTINGS, **changed}
+    if name == "gpes":
+        settings["noise_period"] = 6
+    with pytest.raises(ValueError, match=message):
+        ESTIMATORS[name](DRIFT, **settings)
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD_NOISE)
+@pytest.mark.parametrize("name", [*EVOLUTION, "pes_analytic", "mixture"])
+def test_bad_noise_is_named(name, changed, message):
+    with pytest.raises(ValueError, match=message):
+        make(name, DRIFT, **changed)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATE)
+def test_estimators_that_differentiate_ignore_noise(name):
+    first = one_step(make(name, DRIFT))[0]
+    ignored = make(name, DRIFT, particles=5, sigma=-1.0)
+    np.testing.assert_array_equal(one_step(ignored)[0], first)
+    with pytest.raises(ValueError, match="`episodes`=0"):
+        make(name, DRIFT, episodes=0)
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("name", "settings", "message"),
     [
-        ({"window": 3}, "`window`=3 does not divide `length`=8"),
-        ({"window": 0}, "`window`=0"),
-        ({"particles": 5}, "`particles`=5"),
-        ({"particles": 0}, "`particles`=0"),
-        ({"sigma": 0.0}, "`sigma`=0.0"),
-        ({"sigma": -1.0}, "`sigma`=-1.0"),
-        ({"sigma": float("nan")}, "`sigma`=nan"),
-        ({"reduction": "median"}, "`reduction`='median'"),
-        ({"length": None, "stagger": True}, "`stagger`=True"),
-        ({"loss_bound": float("nan")}, "`loss_bound`=nan"),
+        ("nres", {"length": None}, "`length`=None never restarts, and `nres` draws"),
+        ("full_es", {"window": 2}, "`window`=2 is not `length`=8; `full_es`"),
+        ("full_es", {"window": 2, "length": None}, "`window`=2 is not `length`=None"),
+        ("full_backprop", {"window": 2}, "`window`=2 is not `length`=8; `full_backprop`"),
+        ("gpes", {"noise_period": 3}, "`noise_period`=3 is no multiple of `window`=2"),
+        ("gpes", {"noise_period": 0}, "`noise_period`=0"),
+        ("mixture", {"components": [("pez", 1.0, {})]}, "names 'pez'.*legal ones: .*'pes'"),
+        ("mixture", {"components": [("pes", 0.7, {})]}, r"weights \[0.7\]; they must add up to 1"),
     ],
 )
-def test_bad_settings_are_named(make, changed, message):
+def test_settings_of_one_estimator_are_checked(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        make(drift(), **{**SETTINGS, **changed})
+        ESTIMATORS[name](DRIFT, **{**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize("name", ["pes", "rtrl", "mixture"])
+def test_an_unknown_argument_is_named_with_the_legal_ones(name):
+    with pytest.raises(TypeError, match="unknown argument `sigmas`; legal ones: window, "):
+        make(name, DRIFT, sigmas=0.1)
 
 
 @pytest.mark.parametrize(
@@ -152,58 +251,12 @@ def test_bad_settings_are_named(make, changed, message):
         (lambda k, t, s, d: (s.astype(jnp.int32), t.sum()), "changed the shapes or dtypes"),
     ],
 )
-def test_problems_that_cannot_be_unrolled_are_refused(make, step, message):
-    estimator = make(UnrolledProblem(lambda key, theta: jnp.zeros(3), step), **SETTINGS)
-    state = estimator.init(jax.random.key(0), THETA)
+def test_problems_that_cannot_be_unrolled_are_refused(name, step, message):
+    estimator = make(name, UnrolledProblem(lambda key, theta: jnp.zeros(3), step))
     with pytest.raises(ValueError, match=message):
-        estimator.step(jax.random.key(0), THETA, state, None)
+        one_step(estimator)
 
 
-def test_theta_with_integer_leaves_is_refused(make):
+def test_theta_with_integer_leaves_is_refused(name):
     with pytest.raises(ValueError, match=r"`theta`\['n'\] has dtype int32"):
-        make(drift(), **SETTINGS).init(jax.random.key(0), {"n": jnp.zeros((), jnp.int32)})
-
-
-def run_episodes(windows, pairs=8, **settings):
-    """(restart, age at the end of the window) of every window: [windows, pairs] each."""
-    episodes, restarts, ages = no_episodes(pairs), [], []
-    for i in range(windows):
-        keys = jax.random.split(jax.random.key(i), pairs)
-        restart, episodes = begin_episodes(keys, episodes, **settings)
-        episodes = episodes._replace(age=episodes.age + settings["window"])
-        restarts.append(restart)
-        ages.append(episodes.age)
-    return np.asarray(restarts), np.asarray(ages)
-
-
-@pytest.mark.parametrize(("pairs", "length", "window"), [(8, 16, 2), (10, 200, 20), (49, 98, 2)])
-def test_staggered_pairs_cover_all_ages(pairs, length, window):
-    """As many pairs as windows: in floating point, shares of 10 or 49 lose some."""
-    restarts, ages = run_episodes(2 * pairs, pairs, length=length, window=window, stagger=True)
-    assert restarts[0].all()
-    for row in ages[pairs:]:
-        assert sorted(row) == list(range(window, length + 1, window))
-    assert (restarts[pairs:].sum(axis=1) == 1).all()
-
-
-def test_without_stagger_all_begin_together_and_none_never_restarts():
-    restarts, ages = run_episodes(12, length=8, window=2, stagger=False)
-    assert (restarts.all(axis=1) == (np.arange(12) % 4 == 0)).all()
-    assert ages.max() == 8
-    restarts, _ = run_episodes(12, length=None, window=2, stagger=False)
-    assert restarts[0].all()
-    assert not restarts[1:].any()
-
-
-def test_drawn_lengths_are_log_uniform_and_whole_windows():
-    draw = log_uniform(10, 1000)
-    lengths = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 20_000)))
-    assert lengths.min() == 10
-    assert 990 <= lengths.max() <= 1000
-    middle = np.mean(lengths <= 100)
-    assert middle == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(20_000))
-    restarts, ages = run_episodes(300, length=draw, window=20, stagger=True)
-    ended = ages[:-1][restarts[1:]]
-    assert (ended % 20 == 0).all()
-    assert ended.max() <= 1000
-    assert len(set(ended)) > 10
+        make(name, DRIFT).init(KEY, {"n": jnp.zeros((), jnp.int32)})

@@ -1,0 +1,37 @@
+"""The last loss alone, as a sum over the steps, by telescoping.
+
+    p_t = L_t − L_{t−1},    L_0 = 0,    Σ_{t≤T} p_t = L_T
+
+Every estimator of ∇ Σ_t p_t then is one of ∇ L_T, for any T. It takes losses that can be told
+apart from noise: L_t on the same data for the whole episode.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from meta_train.problem import Data, Theta, UnrolledProblem
+
+
+class FinalLossState(NamedTuple):
+    """The state of the problem itself, and the newest loss."""
+
+    inner: Any
+    loss: jax.Array
+
+
+def final_loss(problem: UnrolledProblem) -> UnrolledProblem:
+    """The problem at the top of this file, for L_t of ``problem``, a float32 scalar."""
+
+    def init(key: jax.Array, theta: Theta) -> FinalLossState:
+        return FinalLossState(problem.init(key, theta), jnp.zeros((), jnp.float32))
+
+    def step(
+        key: jax.Array, theta: Theta, state: FinalLossState, data: Data
+    ) -> tuple[FinalLossState, jax.Array]:
+        inner, loss = problem.step(key, theta, state.inner, data)
+        loss = loss.astype(jnp.float32)
+        return FinalLossState(inner, loss), loss - state.loss
+
+    return UnrolledProblem(init, step)
