@@ -84,14 +84,8 @@ class AntitheticSettings(NamedTuple):
 def antithetic_settings(**arguments: Unpack[AntitheticArguments]) -> AntitheticSettings:
     """The settings; TypeError or ValueError names an argument that is unknown or out of range."""
     legal_arguments(arguments, AntitheticSettings._fields)
-    settings = AntitheticSettings(**arguments)
-    check_windows(
-        window=settings.window,
-        length=settings.length,
-        reduction=settings.reduction,
-        stagger=settings.stagger,
-        loss_bound=settings.loss_bound,
-    )
+    s = settings = AntitheticSettings(**arguments)
+    check_windows(s.window, s.length, s.reduction, s.stagger, s.loss_bound)
     if settings.particles < 2 or settings.particles % 2:
         raise ValueError(
             f"`particles`={settings.particles}: must be even, both members of a pair counted"

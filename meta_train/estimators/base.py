@@ -105,7 +105,7 @@ def legal_arguments(arguments: Mapping[str, Any], legal: tuple[str, ...]) -> Non
 
 
 def check_windows(
-    *, window: int, length: Length, reduction: str, stagger: bool, loss_bound: float | None
+    window: int, length: Length, reduction: str, stagger: bool, loss_bound: float | None
 ) -> None:
     """Raise ValueError for settings of windows and episodes that no estimator takes."""
     check_count("window", window, "inner step")

@@ -69,14 +69,8 @@ def differentiated_settings(
 ) -> DifferentiatedSettings:
     """The settings; TypeError or ValueError names an argument that is unknown or out of range."""
     legal_arguments(arguments, DifferentiatedSettings._fields)
-    settings = DifferentiatedSettings(**arguments)
-    check_windows(
-        window=settings.window,
-        length=settings.length,
-        reduction=settings.reduction,
-        stagger=settings.stagger,
-        loss_bound=settings.loss_bound,
-    )
+    s = settings = DifferentiatedSettings(**arguments)
+    check_windows(s.window, s.length, s.reduction, s.stagger, s.loss_bound)
     check_count("episodes", settings.episodes, "episode")
     return settings
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from meta_train.problems.drift import drift_gradient, drift_truncated_gradient
+from meta_train.problems.final_loss import final_loss
 from tests.meta_train.estimators.problems import (
     DIRECTION,
     DRIFT,
@@ -82,6 +83,24 @@ def test_unbiased_on_drift(name, window):
 @pytest.mark.parametrize(("name", "window"), CASES)
 def test_unbiased_on_a_quadratic(name, window):
     check_quadratic(name, window)
+
+
+@pytest.mark.parametrize("name", [*UNBIASED, "rtrl", "full_backprop"])
+def test_a_telescoped_loss_has_the_gradient_of_the_last_one(name):
+    """Over three windows: 10⁻³ of it where it is exact."""
+    problem = final_loss(QUADRATIC)
+    settings = dict(window=4, length=LENGTH, sigmas=QUADRATIC_SIGMAS, particles=4_000)
+    sums = episode_sums(name, problem, QUADRATIC_THETA, **settings)
+
+    def last(theta):
+        losses = [total_loss(QUADRATIC, theta, steps) for steps in (LENGTH, LENGTH - 1)]
+        return losses[0] - losses[1]
+
+    expected = flat(jax.tree.map(lambda g: g[None], jax.grad(last)(QUADRATIC_THETA)))[0]
+    if name in UNBIASED:
+        check_mean(sums, expected)
+    else:
+        np.testing.assert_allclose(sums[0.1].mean(axis=0), expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", IN_EXPECTATION)
