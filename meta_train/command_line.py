@@ -44,12 +44,23 @@ def given_directory(path: str) -> Path:
     return directory
 
 
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """What a command does with arguments that are no flags, unless it takes some."""
+    if arguments:
+        raise flags.Error(
+            f"unexpected argument {arguments[0]!r}; settings are given as --name=value"
+        )
+
+
 def run_command(
-    main: Callable[[], int | None], define: Callable[[Sequence[str]], None] | None = None
+    main: Callable[[], int | None],
+    define: Callable[[Sequence[str]], None] | None = None,
+    take: Callable[[Sequence[str]], None] = refuse_arguments,
 ) -> NoReturn:
     """Parse the flags and run ``main``; what a user got wrong becomes one line.
 
-    ``define`` may define flags that depend on others of the command line.
+    ``define`` may define flags that depend on others of the command line; ``take`` is given
+    the arguments that are no flags, and raises `flags.Error` for what it cannot take.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -57,12 +68,11 @@ def run_command(
             if define is not None:
                 define(argv)
             rest = flags.FLAGS(argv)
+            take(rest[1:])
         except flags.Error as error:
             fail(str(error), status=2)
         except SystemExit:  # with 1, after --help
             raise SystemExit(0) from None
-        if len(rest) > 1:
-            fail(f"unexpected argument {rest[1]!r}; settings are given as --name=value", status=2)
         return list(rest)
 
     def guarded(argv: Sequence[str]) -> int | None:

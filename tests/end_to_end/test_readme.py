@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from meta_train.estimators import ESTIMATORS as registry
 from tests.conftest import ROOT
 from tests.end_to_end.commands import environment
 
 README = (ROOT / "README.md").read_text()
+ESTIMATORS = (ROOT / "docs/estimators.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
     line.split("#")[0].strip()
@@ -24,6 +26,7 @@ SHORTER = {
     "meta_train": "--config.updates=20 --config.warmup=2 --config.particles=4 "
     "--config.length_min=20 --config.length_max=20",
     "meta_train.evaluate": "--suite=tiny",
+    "meta_train.reproduce": "--seeds=1",
 }
 
 
@@ -42,6 +45,17 @@ def test_the_snippets_run_one_after_the_other(capsys):
     assert loss < 7 / 2
 
 
+def test_the_snippet_of_the_estimators_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", ESTIMATORS, flags=re.DOTALL)
+    exec(compile(code, "docs/estimators.md", "exec"), {})
+    assert "shift" in capsys.readouterr().out
+
+
+def test_the_table_has_every_estimator():
+    rows = re.findall(r"^\| `(\w+)` \|", ESTIMATORS, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(registry)
+
+
 @pytest.mark.slow
 def test_the_commands_run_one_after_the_other(tmp_path):
     for command in COMMANDS[2:]:
@@ -58,6 +72,7 @@ def test_the_commands_run_one_after_the_other(tmp_path):
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/mine/optimizer/manifest.json").is_file()
     assert (tmp_path / "runs/mine/evaluation/report.html").is_file()
+    assert (tmp_path / "runs/experiments/index.html").is_file()
 
 
 @pytest.mark.slow
@@ -94,6 +109,6 @@ def test_what_make_does():
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 
-def test_the_picture_and_the_links_are_there():
+def test_the_pictures_and_the_links_are_there():
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / target).is_file(), target
