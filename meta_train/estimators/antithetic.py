@@ -7,6 +7,7 @@ in when noise is drawn anew and in which noise is credited, which is all that th
 """
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -86,9 +87,9 @@ def antithetic_settings(**arguments: Unpack[AntitheticArguments]) -> AntitheticS
     legal_arguments(arguments, AntitheticSettings._fields)
     s = settings = AntitheticSettings(**arguments)
     check_windows(s.window, s.length, s.reduction, s.stagger, s.loss_bound)
-    if settings.particles < 2 or settings.particles % 2:
+    if not isinstance(s.particles, Integral) or s.particles < 2 or s.particles % 2:
         raise ValueError(
-            f"`particles`={settings.particles}: must be even, both members of a pair counted"
+            f"`particles`={s.particles!r}: must be an even integer, both members of a pair counted"
         )
     check_sigma(settings.sigma)
     return settings

@@ -11,6 +11,19 @@ from meta_train.parallel import default_block, device_mesh, split_rows
 from meta_train.problem import Data, Theta, UnrolledProblem
 
 
+def episode_losses(
+    problem: UnrolledProblem, key: jax.Array, theta: Theta, data: Data, length: int
+) -> jax.Array:
+    """L_t of one episode at θ: [length]."""
+    key_init, key_steps = jax.random.split(key)
+
+    def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        return problem.step(key, theta, state, data)
+
+    keys = jax.random.split(key_steps, length)
+    return jax.lax.scan(step, problem.init(key_init, theta), keys)[1]
+
+
 def mean_losses(
     problem: UnrolledProblem, length: int, runs: int
 ) -> Callable[[Theta, Data], np.ndarray]:
@@ -34,13 +47,7 @@ def mean_curves(
     """
 
     def one_run(key: jax.Array, theta: Theta, data: Data) -> jax.Array:
-        key_init, key_steps = jax.random.split(key)
-
-        def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-            return problem.step(key, theta, state, data)
-
-        keys = jax.random.split(key_steps, length)
-        return jax.lax.scan(step, problem.init(key_init, theta), keys)[1]
+        return episode_losses(problem, key, theta, data, length)
 
     def one_point(theta: Theta, shared: tuple[jax.Array, Data]) -> jax.Array:
         keys, data = shared

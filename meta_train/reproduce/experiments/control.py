@@ -25,6 +25,7 @@ from meta_train.reproduce.experiment import (
     Result,
 )
 from meta_train.reproduce.measures import in_words, late_mean, recorded
+from meta_train.reproduce.scores import episode_losses
 from meta_train.reproduce.training import History, run_seeds, side_by_side
 
 METHODS = ("pes", "nres", "truncated_es")
@@ -56,13 +57,9 @@ def without_derivative(problem: UnrolledProblem) -> UnrolledProblem:
 
 def mean_reward(theta: Theta, data: Data) -> jax.Array:
     """Mean reward of the test episodes, by step."""
-    problem = swimmer()
 
     def episode(key: jax.Array) -> jax.Array:
-        def step(state: Any, _: None) -> tuple[Any, jax.Array]:
-            return problem.step(key, theta, state, data)
-
-        return -jax.lax.scan(step, problem.init(key, theta), length=HORIZON)[1].mean()
+        return -episode_losses(swimmer(), key, theta, data, HORIZON).mean()
 
     return jax.vmap(episode)(jax.random.split(jax.random.key(TEST_SEED), TEST_EPISODES)).mean()
 

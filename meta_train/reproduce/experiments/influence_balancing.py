@@ -30,6 +30,7 @@ from meta_train.reproduce.experiment import (
     Result,
 )
 from meta_train.reproduce.measures import at, in_words, recorded
+from meta_train.reproduce.scores import episode_losses
 from meta_train.reproduce.training import History, run_seeds, side_by_side
 
 UPDATES = 3_000
@@ -61,12 +62,8 @@ CASES: Mapping[str, Case] = {
 
 def long_run_loss(theta: Theta, data: Data) -> jax.Array:
     """The loss of step 500 from s_0 at θ."""
-    problem, key = influence_balancing(), jax.random.key(0)
-
-    def step(state: tuple, _: None) -> tuple:
-        return problem.step(key, theta, state, data)
-
-    return jax.lax.scan(step, problem.init(key, theta), length=EVALUATED_AT)[1][-1]
+    losses = episode_losses(influence_balancing(), jax.random.key(0), theta, data, EVALUATED_AT)
+    return losses[-1]
 
 
 def train(case: Case, seeds: int) -> History:

@@ -30,6 +30,7 @@ from meta_train.reproduce.experiment import (
     Result,
 )
 from meta_train.reproduce.measures import in_words, late_mean, recorded
+from meta_train.reproduce.scores import episode_losses
 from meta_train.reproduce.training import History, seed_keys, side_by_side, trajectory
 
 ESTIMATORS_COMPARED = ("pes", "truncated_es")
@@ -41,12 +42,8 @@ NEAR = 0.5
 
 def mean_loss(theta: Theta, data: Data) -> jax.Array:
     """The mean of L_t over an episode at θ."""
-    problem, key = l2_regression(), jax.random.key(0)
-
-    def step(state: jax.Array, _: None) -> tuple:
-        return problem.step(key, theta, state, data)
-
-    return jax.lax.scan(step, problem.init(key, theta), length=LENGTH)[1].mean()
+    losses = episode_losses(l2_regression(), jax.random.key(0), theta, data, LENGTH)
+    return losses.mean()
 
 
 def train(name: str, data: Data, updates: int, seeds: int) -> History:

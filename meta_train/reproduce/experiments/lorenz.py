@@ -28,6 +28,7 @@ from meta_train.reproduce.experiment import (
     Surface,
 )
 from meta_train.reproduce.measures import in_words, late_mean, recorded
+from meta_train.reproduce.scores import episode_losses
 from meta_train.reproduce.training import History, run_seeds, side_by_side
 
 LENGTH, WINDOW = 2000, 100
@@ -58,13 +59,9 @@ CASES = [
 
 def mean_loss(theta: Theta, data: Data, *, episodes: int = TEST_EPISODES) -> jax.Array:
     """The mean of L_t over the test episodes."""
-    problem = lorenz()
 
     def episode(key: jax.Array) -> jax.Array:
-        def step(state: tuple, _: None) -> tuple:
-            return problem.step(key, theta, state, data)
-
-        return jax.lax.scan(step, problem.init(key, theta), length=LENGTH)[1].mean()
+        return episode_losses(lorenz(), key, theta, data, LENGTH).mean()
 
     return jax.vmap(episode)(jax.random.split(jax.random.key(TEST_SEED), episodes)).mean()
 

@@ -27,6 +27,7 @@ from meta_train.reproduce.experiment import (
     Surface,
 )
 from meta_train.reproduce.measures import at, in_words, recorded
+from meta_train.reproduce.scores import episode_losses
 from meta_train.reproduce.training import History, run_seeds, side_by_side
 
 LENGTH, WINDOW = 100, 10
@@ -57,12 +58,8 @@ SHARED_NOISE = ("NRES", "GPES")
 
 def total_loss(theta: Theta, data: Data) -> jax.Array:
     """Σ_t L_t of an episode at θ."""
-    problem, key = toy_regression(LENGTH), jax.random.key(0)
-
-    def step(state: tuple, _: None) -> tuple:
-        return problem.step(key, theta, state, data)
-
-    return jax.lax.scan(step, problem.init(key, theta), length=LENGTH)[1].sum()
+    problem = toy_regression(LENGTH)
+    return episode_losses(problem, jax.random.key(0), theta, data, LENGTH).sum()
 
 
 def train(case: Case, updates: int, seeds: int) -> History:

@@ -181,6 +181,7 @@ BAD_COMMON = [
 BAD_NOISE = [
     ({"particles": 5}, "`particles`=5"),
     ({"particles": 0}, "`particles`=0"),
+    ({"particles": 4.0}, "`particles`=4.0"),
     ({"sigma": 0.0}, "`sigma`=0.0"),
     ({"sigma": -1.0}, "`sigma`=-1.0"),
     ({"sigma": float("nan")}, "`sigma`=nan"),
