@@ -14,7 +14,12 @@ from meta_train.meta_training import MetaTraining, meta_training
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import default_block, device_mesh, replicated, split_rows
 from meta_train.problem import UnrolledProblem
-from meta_train.problems.optimizer_training import NoAccuracyError, meta_data, optimizer_training
+from meta_train.problems.optimizer_training import (
+    META_LOSSES,
+    NoAccuracyError,
+    meta_data,
+    optimizer_training,
+)
 from tasks import TaskFamily, get_family
 
 TASKS_TRIED = 8
@@ -49,13 +54,16 @@ def assemble(config: MetaTrainConfig) -> Run:
         step_multiplier=config.step_multiplier, exponent_multiplier=config.exponent_multiplier
     )
     mesh, block = _machine(config)
-    problem = optimizer_training(family, optimizer, meta_loss=config.meta_loss)
+    bound = config.loss_clip * family.metadata.initial_loss
+    problem = optimizer_training(
+        family, optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
+    )
     data = meta_data(splits, config.meta_loss)
     check_meta_loss(problem, optimizer, data)
     estimator = make_estimator(
         config,
         problem,
-        loss_bound=config.loss_clip * family.metadata.initial_loss,
+        loss_bound=None if META_LOSSES[config.meta_loss].telescoped else bound,
         layout=split_rows(mesh, block),
     )
     key_init, key_updates = jax.device_put(

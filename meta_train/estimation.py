@@ -17,7 +17,7 @@ def rows_of(config: MetaTrainConfig) -> int:
 
 
 def make_estimator(
-    config: MetaTrainConfig, problem: UnrolledProblem, *, loss_bound: float, layout: Layout
+    config: MetaTrainConfig, problem: UnrolledProblem, *, loss_bound: float | None, layout: Layout
 ) -> GradientEstimator:
     """The estimator of a checked configuration: mean window losses, staggered episodes."""
     length: Length = config.length_min

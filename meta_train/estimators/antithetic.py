@@ -27,6 +27,7 @@ from meta_train.estimators.base import (
     choose_rows,
     empty_rows,
     legal_arguments,
+    plain_integer,
     signal_to_noise,
     squared_norm,
     variance_of_mean,
@@ -84,15 +85,21 @@ class AntitheticSettings(NamedTuple):
 
 def antithetic_settings(**arguments: Unpack[AntitheticArguments]) -> AntitheticSettings:
     """The settings; TypeError or ValueError names an argument that is unknown or out of range."""
-    legal_arguments(arguments, AntitheticSettings._fields)
-    s = settings = AntitheticSettings(**arguments)
+    legal_arguments(arguments, AntitheticSettings._fields, AntitheticSettings._field_defaults)
+    s = AntitheticSettings(**arguments)
     check_windows(s.window, s.length, s.reduction, s.stagger, s.loss_bound)
     if not isinstance(s.particles, Integral) or s.particles < 2 or s.particles % 2:
         raise ValueError(
             f"`particles`={s.particles!r}: must be an even integer, both members of a pair counted"
         )
-    check_sigma(settings.sigma)
-    return settings
+    check_sigma(s.sigma)
+    for name in ("transform", "divergence"):
+        if not callable(getattr(s, name)):
+            raise ValueError(
+                f"`{name}`={getattr(s, name)!r}: must be a function, such as those of "
+                "`meta_train.estimators.differences`"
+            )
+    return s._replace(window=plain_integer(s.window), length=plain_integer(s.length))
 
 
 class AntitheticState(NamedTuple):
@@ -276,7 +283,7 @@ def antithetic_estimator(
     unroll = unroll_pairs(problem, settings.window, reduce)
 
     def init(key: jax.Array, theta: Theta) -> AntitheticState:
-        check_theta(theta)
+        theta = check_theta(theta)
         sigma_like(settings.sigma, jnp.zeros((), jnp.int32), theta)
         return AntitheticState(
             inner=empty_rows(both_signs(jax.eval_shape(problem.init, key, theta)), pairs),
@@ -288,6 +295,7 @@ def antithetic_estimator(
     def step(
         key: jax.Array, theta: Theta, state: AntitheticState, data: Data = None
     ) -> tuple[Theta, AntitheticState, EstimatorInfo]:
+        theta = check_theta(theta)
         check_problem(problem, key, theta, data)
         window = begin_window(settings, key, theta, state.episodes, state.windows)
         (noise, score), memory = perturb(

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from meta_train.problem import Data, Theta, UnrolledProblem
 
+LONGEST = 2**31 - 1  # inner steps are counted in int32
+
 EstimatorState = Any
 Length = int | Callable[[jax.Array], jax.Array] | None
 RowFunction = Callable[[Any, Any], Any]
@@ -97,11 +99,21 @@ class CommonArguments(TypedDict, total=False):
     layout: Layout
 
 
-def legal_arguments(arguments: Mapping[str, Any], legal: tuple[str, ...]) -> None:
-    """Raise TypeError for an argument that an estimator does not know."""
+def legal_arguments(
+    arguments: Mapping[str, Any], legal: tuple[str, ...], defaults: Mapping[str, Any]
+) -> None:
+    """Raise TypeError for an argument that an estimator does not know, or that it misses."""
     for name in arguments:
         if name not in legal:
             raise TypeError(f"unknown argument `{name}`; legal ones: {', '.join(legal)}")
+    for name in legal:
+        if name not in arguments and name not in defaults:
+            raise TypeError(f"`{name}` is missing; it has no default")
+
+
+def plain_integer(value: Any) -> Any:
+    """An integer of any kind as Python's, so that it takes the dtype of what it meets."""
+    return int(value) if isinstance(value, numbers.Integral) else value
 
 
 def check_windows(
@@ -109,6 +121,8 @@ def check_windows(
 ) -> None:
     """Raise ValueError for settings of windows and episodes that no estimator takes."""
     check_count("window", window, "inner step")
+    if isinstance(length, numbers.Integral) and length > LONGEST:
+        raise ValueError(f"`length`={length}: must be at most {LONGEST}, or None to never restart")
     if isinstance(length, numbers.Integral) and (length < 1 or length % window):
         raise ValueError(
             f"`window`={window} does not divide `length`={length}; "
@@ -139,8 +153,8 @@ def check_whole_episode(estimator: str, window: int, length: Length) -> None:
         )
 
 
-def check_theta(theta: Theta) -> None:
-    """Raise ValueError for a θ that has no gradient."""
+def check_theta(theta: Theta) -> Theta:
+    """θ as arrays; ValueError where it has no gradient."""
     for path, leaf in jax.tree.leaves_with_path(theta):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -148,6 +162,7 @@ def check_theta(theta: Theta) -> None:
                 f"`theta`{jax.tree_util.keystr(path)} has dtype {dtype}; "
                 "every leaf of θ must be floating-point"
             )
+    return jax.tree.map(jnp.asarray, theta)
 
 
 def check_problem(problem: UnrolledProblem, key: jax.Array, theta: Theta, data: Data) -> None:
@@ -175,12 +190,16 @@ def count_losses(losses: jax.Array, bound: float | None) -> jax.Array:
 
 
 def window_loss(reduction: str, bound: float | None) -> Callable[[jax.Array], jax.Array]:
-    """The function that makes [value, diverged] of the losses [W] of a window."""
+    """The function that makes [value, diverged] of the losses [W] of a window, in float32 or
+    better.
+    """
     reduce = jnp.sum if reduction == "sum" else jnp.mean
 
     def of_steps(losses: jax.Array) -> jax.Array:
-        diverged = ~jnp.isfinite(losses).all()
-        return jnp.stack([reduce(count_losses(losses, bound)), diverged.astype(losses.dtype)])
+        losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
+        value = reduce(count_losses(losses, bound))
+        finite = jnp.isfinite(losses).all() & jnp.isfinite(value)
+        return jnp.stack([value, (~finite).astype(losses.dtype)])
 
     return of_steps
 

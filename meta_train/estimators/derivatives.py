@@ -20,6 +20,7 @@ CALLS = ("jit", "pjit", "closed_call", "checkpoint")  # primitives that apply th
 def split_floating(state: Any) -> tuple[Leaves, Leaves, Callable[[Leaves, Leaves], Any]]:
     """The floating-point leaves of a state, the others, and the function that joins them."""
     leaves, treedef = jax.tree.flatten(state)
+    leaves = [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
     floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
 
     def join(floats: Leaves, others: Leaves) -> Any:
@@ -34,26 +35,43 @@ def split_floating(state: Any) -> tuple[Leaves, Leaves, Callable[[Leaves, Leaves
 
 
 def check_derivative(
-    estimator: str, problem: UnrolledProblem, key: jax.Array, theta: Theta, data: Data
+    estimator: str, problem: UnrolledProblem, key: jax.Array, theta: Theta, data: Data, mode: str
 ) -> None:
     """Raise ValueError, while tracing, for a problem that has no derivative by θ.
 
-    That is one that JAX cannot differentiate (a callback), and one whose loss depends on θ,
+    That is one that JAX cannot differentiate in this ``mode``, "forward" or "reverse" (a
+    callback in neither, a loop of unknown length in reverse), and one whose loss depends on θ,
     directly or through the state, but only by operations whose derivative is zero everywhere
     (an accuracy, a rank). A loss that does not depend on θ at all has the gradient zero.
     """
     try:
         by_value, by_tangent = _loss_depends_on_theta(problem, key, theta, data)
+        if mode == "reverse":
+            _trace_reverse(problem, key, theta, data)
     except Exception as error:
         raise ValueError(
-            f"`{estimator}` needs the derivative of `problem`, and JAX cannot take it "
-            f"({str(error).splitlines()[0]}); {WAY_OUT}"
+            f"`{estimator}` needs the derivative of `problem` in {mode} mode, and JAX cannot take "
+            f"it ({str(error).splitlines()[0]}); {WAY_OUT}"
         ) from error
     if by_value and not by_tangent:
         raise ValueError(
             f"`{estimator}` needs the derivative of `problem`, and that of its loss is zero "
             f"everywhere, though the loss depends on θ; {WAY_OUT}"
         )
+
+
+def _trace_reverse(problem: UnrolledProblem, key: jax.Array, theta: Theta, data: Data) -> None:
+    """Trace a step backwards; JAX raises where it cannot."""
+    floats, others, join = split_floating(jax.eval_shape(problem.init, key, theta))
+
+    def backwards(theta: Theta, floats: Leaves, others: Leaves, key: jax.Array, data: Data) -> Any:
+        def loss(theta: Theta, floats: Leaves) -> jax.Array:
+            state, loss = problem.step(key, theta, join(floats, others), data)
+            return loss + sum(leaf.sum() for leaf in split_floating(state)[0])
+
+        return jax.grad(loss, argnums=(0, 1))(theta, floats)
+
+    jax.eval_shape(backwards, theta, floats, others, key, data)
 
 
 def _loss_depends_on_theta(

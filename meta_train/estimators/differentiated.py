@@ -27,6 +27,7 @@ from meta_train.estimators.base import (
     empty_rows,
     legal_arguments,
     mean_of_rows,
+    plain_integer,
     signal_to_noise,
     window_loss,
 )
@@ -68,11 +69,12 @@ def differentiated_settings(
     **arguments: Unpack[DifferentiatedArguments],
 ) -> DifferentiatedSettings:
     """The settings; TypeError or ValueError names an argument that is unknown or out of range."""
-    legal_arguments(arguments, DifferentiatedSettings._fields)
-    s = settings = DifferentiatedSettings(**arguments)
+    defaults = DifferentiatedSettings._field_defaults
+    legal_arguments(arguments, DifferentiatedSettings._fields, defaults)
+    s = DifferentiatedSettings(**arguments)
     check_windows(s.window, s.length, s.reduction, s.stagger, s.loss_bound)
-    check_count("episodes", settings.episodes, "episode")
-    return settings
+    check_count("episodes", s.episodes, "episode")
+    return s._replace(window=plain_integer(s.window), length=plain_integer(s.length))
 
 
 class EpisodeKeys(NamedTuple):
@@ -98,11 +100,13 @@ class WindowOfEpisode(NamedTuple):
 
 class Method(NamedTuple):
     """``begin(key, θ) -> carry``, whose shapes alone are used: at the start of an episode;
-    ``window(keys, restart, θ, carry, data) -> WindowOfEpisode``, for one episode.
+    ``window(keys, restart, θ, carry, data) -> WindowOfEpisode``, for one episode;
+    ``mode``: of differentiation that it takes the problem to have, "forward" or "reverse".
     """
 
     begin: Callable[[EpisodeKeys, Theta], Carry]
     window: Callable[[EpisodeKeys, jax.Array, Theta, Carry, Data], WindowOfEpisode]
+    mode: str
 
 
 class DifferentiatedState(NamedTuple):
@@ -121,7 +125,7 @@ def differentiated_estimator(
     scale = 1 / settings.window if settings.reduction == "mean" else 1.0
 
     def init(key: jax.Array, theta: Theta) -> DifferentiatedState:
-        check_theta(theta)
+        theta = check_theta(theta)
         carry = jax.eval_shape(method.begin, EpisodeKeys(key, key, key), theta)
         return DifferentiatedState(empty_rows(carry, rows), no_episodes(rows))
 
@@ -135,8 +139,9 @@ def differentiated_estimator(
     def step(
         key: jax.Array, theta: Theta, state: DifferentiatedState, data: Data = None
     ) -> tuple[Theta, DifferentiatedState, EstimatorInfo]:
+        theta = check_theta(theta)
         check_problem(problem, key, theta, data)
-        check_derivative(name, problem, key, theta, data)
+        check_derivative(name, problem, key, theta, data, method.mode)
         own, key_length, key_init, key_unroll = (
             pair_keys(k, rows) for k in jax.random.split(key, 4)
         )

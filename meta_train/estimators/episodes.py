@@ -49,12 +49,20 @@ def begin_episodes(
     restart = episodes.age >= episodes.length
     if callable(length):
         drawn = jax.vmap(length)(keys)
+        if not jnp.issubdtype(drawn.dtype, jnp.integer) or drawn.ndim != 1:
+            raise ValueError(
+                f"`length` returned {drawn.dtype}{list(drawn.shape[1:])} for a key; it must return "
+                "an integer, the inner steps of an episode"
+            )
+        drawn = jnp.maximum(drawn.astype(jnp.int32), 1)
     else:
         drawn = jnp.full(pairs, NEVER if length is None else length, jnp.int32)
     if length is not None:
         windows = -(-drawn // window)
         if stagger:  # in whole numbers: a rounding error would cost a window
-            cut = -(-windows * (jnp.arange(pairs) + 1) // pairs)
+            place = jnp.arange(1, pairs + 1)
+            whole, rest = windows // pairs, windows % pairs  # the product may overflow
+            cut = whole * place - (-rest * place // pairs)
             windows = jnp.where(episodes.begun == 0, cut, windows)
         drawn = windows * window
     return restart, Episodes(

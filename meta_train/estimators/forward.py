@@ -28,6 +28,7 @@ def forward_method(
     step: Step,
     derivative: Callable[[Carry], Any],
     window: int,
+    mode: str = "forward",
 ) -> Method:
     """A method from what it does at one inner step.
 
@@ -37,6 +38,7 @@ def forward_method(
         for its own draws, ``key`` the problem's.
       derivative: the part of the carry whose norm is reported.
       window: W.
+      mode: of differentiation.
     """
 
     def one_window(
@@ -56,7 +58,7 @@ def forward_method(
         )
         return WindowOfEpisode(total, carry, losses, jnp.sqrt(squared_norm(derivative(carry))))
 
-    return Method(begin, one_window)
+    return Method(begin, one_window, mode)
 
 
 def inner_step(

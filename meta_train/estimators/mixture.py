@@ -64,7 +64,12 @@ def check_components(
     components: Sequence[tuple[str, float, Mapping[str, Any]]], makers: Mapping[str, Maker]
 ) -> None:
     """Raise ValueError for components that make no mean."""
-    for name, _, _ in components:
+    for component in components:
+        if len(component) != 3:
+            raise ValueError(
+                f"`components` has {component!r}; each is (name, weight, settings of its own)"
+            )
+        name = component[0]
         if name not in makers:
             raise ValueError(
                 f"`components` names {name!r}, which is unknown; legal ones: {sorted(makers)}"

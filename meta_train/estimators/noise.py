@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from meta_train.problem import Theta
 
 Sigma = Any
+
+
+class SmallSigmaError(ValueError):
+    """A σ that is zero in the dtype of θ."""
 
 
 class Perturbation(NamedTuple):
@@ -27,10 +32,13 @@ class Perturbation(NamedTuple):
 def check_sigma(sigma: Sigma) -> None:
     """Raise ValueError for a σ, at the first window where it is a schedule, not positive."""
     for leaf in jax.tree.leaves(sigma(jnp.zeros((), jnp.int32)) if callable(sigma) else sigma):
-        if jnp.ndim(leaf) or not (math.isfinite(leaf) and leaf > 0):
+        scalar = not isinstance(leaf, str) and np.shape(leaf) == ()
+        number = float(leaf) if scalar else math.nan
+        if not (math.isfinite(number) and number > 0):
+            shown = repr(leaf) if isinstance(leaf, str) else leaf
             raise ValueError(
-                f"`sigma`={leaf}: the standard deviation of the noise must be positive and finite, "
-                "one number, or one for every leaf of θ"
+                f"`sigma`={shown}: the standard deviation of the noise must be positive and "
+                "finite, one number, or one for every leaf of θ"
             )
 
 
@@ -42,11 +50,19 @@ def sigma_like(sigma: Sigma, windows: jax.Array, theta: Theta) -> Theta:
     """
     now = sigma(windows) if callable(sigma) else sigma
 
+    def cast(scale: Any, leaf: jax.Array) -> jax.Array:
+        dtype = jnp.result_type(leaf)
+        if not callable(sigma) and not np.asarray(scale).astype(dtype) > 0:
+            raise SmallSigmaError(f"`sigma`={scale} is 0 in {dtype}, a dtype of θ; raise it")
+        return jnp.asarray(scale, dtype)
+
     def spread(scale: Any, below: Theta) -> Theta:
-        return jax.tree.map(lambda leaf: jnp.asarray(scale, jnp.result_type(leaf)), below)
+        return jax.tree.map(lambda leaf: cast(scale, leaf), below)
 
     try:
         return jax.tree.map(spread, now, theta)
+    except SmallSigmaError:
+        raise
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"`sigma` with the structure {jax.tree.structure(now)} is no prefix of θ, "
@@ -74,8 +90,14 @@ def sample_normal(keys: jax.Array, theta: Theta) -> Theta:
 
 
 def perturbation(normal: Theta, scale: Theta) -> Perturbation:
-    """ε = σz and its score z/σ, from z [pairs, …] and σ, both like θ."""
+    """ε = σz and its score z/σ, from z [pairs, …] and σ, both like θ.
+
+    Where a schedule has come to σ = 0 there is no noise, and nothing is credited.
+    """
+
+    def score(z: jax.Array, sigma: jax.Array) -> jax.Array:
+        return jnp.where(sigma > 0, z / jnp.where(sigma > 0, sigma, 1), 0)
+
     return Perturbation(
-        noise=jax.tree.map(jnp.multiply, normal, scale),
-        score=jax.tree.map(jnp.divide, normal, scale),
+        noise=jax.tree.map(jnp.multiply, normal, scale), score=jax.tree.map(score, normal, scale)
     )

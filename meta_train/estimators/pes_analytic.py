@@ -76,7 +76,7 @@ def pes_analytic(
     scale = 1 / checked.window if checked.reduction == "mean" else 1.0
 
     def init(key: jax.Array, theta: Theta) -> PESAnalyticState:
-        check_theta(theta)
+        theta = check_theta(theta)
         sigma_like(checked.sigma, jnp.zeros((), jnp.int32), theta)
         one = jax.eval_shape(problem.init, key, theta)
         return PESAnalyticState(
@@ -101,8 +101,9 @@ def pes_analytic(
     def step(
         key: jax.Array, theta: Theta, state: PESAnalyticState, data: Data = None
     ) -> tuple[Theta, PESAnalyticState, EstimatorInfo]:
+        theta = check_theta(theta)
         check_problem(problem, key, theta, data)
-        check_derivative("pes_analytic", problem, key, theta, data)
+        check_derivative("pes_analytic", problem, key, theta, data, "reverse")
         window = begin_window(checked, key, theta, state.episodes, state.windows)
         past = choose_rows(
             window.restart, jax.tree.map(jnp.zeros_like, state.accumulator), state.accumulator
@@ -114,13 +115,15 @@ def pes_analytic(
         packed = layout.everywhere(packed)  # all that devices tell each other
         flat = packed[:, 4:]
         finite = jnp.isfinite(flat).all(axis=1)
-        packed = jnp.where(finite[:, None], packed[:, :4], jnp.nan).reshape(pairs, 2, 2)
+        packed = packed[:, :4].reshape(pairs, 2, 2)
+        undefined = jnp.asarray([jnp.nan, 1.0], packed.dtype)  # a loss, and a divergence
+        packed = jnp.where(finite[:, None, None], packed, undefined[None, None])
         window_gradient = jax.vmap(unravel_like(theta))(jnp.where(finite[:, None], flat, 0))
         expected = row_products(window.fresh.noise, window_gradient)
         differences, counted = loss_differences(checked, packed[..., 0], expected)
         gradient, variance = mean_of_rows(
             jax.tree.map(lambda p, xi: p + rows_like(differences, xi) * xi, window_gradient, past),
-            counted,
+            counted & finite,
         )
         accumulator = jax.tree.map(jnp.add, past, window.fresh.score)
         episodes, info = end_window(checked, window, packed, accumulator, gradient, variance)

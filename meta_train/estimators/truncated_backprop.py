@@ -61,4 +61,4 @@ def backprop_method(problem: UnrolledProblem, window: int, loss_bound: float | N
         gradient, (state, losses) = jax.grad(total, has_aux=True)(theta)
         return WindowOfEpisode(gradient, state, losses, jnp.zeros(()))
 
-    return Method(lambda keys, theta: problem.init(keys.init, theta), one_window)
+    return Method(lambda keys, theta: problem.init(keys.init, theta), one_window, "reverse")

@@ -79,7 +79,7 @@ def uoro(
         squares = squared_norm(carry.state_vector) * squared_norm(carry.theta_vector)
         return jnp.sqrt(squares)
 
-    method = forward_method(begin, step, outer_product, checked.window)
+    method = forward_method(begin, step, outer_product, checked.window, "reverse")
     return differentiated_estimator("uoro", problem, checked, method)
 
 

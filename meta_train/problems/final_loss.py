@@ -3,7 +3,8 @@
     p_t = L_t − L_{t−1},    L_0 = 0,    Σ_{t≤T} p_t = L_T
 
 Every estimator of ∇ Σ_t p_t then is one of ∇ L_T, for any T. It takes losses that can be told
-apart from noise: L_t on the same data for the whole episode.
+apart from noise: L_t on the same data for the whole episode. A bound is one of L_t, before the
+difference: of p_t it would charge a rise in part, and credit the fall in full.
 """
 
 from typing import Any, NamedTuple
@@ -21,8 +22,14 @@ class FinalLossState(NamedTuple):
     loss: jax.Array
 
 
-def final_loss(problem: UnrolledProblem) -> UnrolledProblem:
-    """The problem at the top of this file, for L_t of ``problem``, a float32 scalar."""
+def final_loss(problem: UnrolledProblem, loss_bound: float | None = None) -> UnrolledProblem:
+    """The problem at the top of this file, for L_t of ``problem``, a float32 scalar.
+
+    Args:
+      problem: whose last loss is wanted.
+      loss_bound: what a finite L_t counts at most. One that is not finite makes p_t so, for
+        the estimator to count as diverged.
+    """
 
     def init(key: jax.Array, theta: Theta) -> FinalLossState:
         return FinalLossState(problem.init(key, theta), jnp.zeros((), jnp.float32))
@@ -32,6 +39,8 @@ def final_loss(problem: UnrolledProblem) -> UnrolledProblem:
     ) -> tuple[FinalLossState, jax.Array]:
         inner, loss = problem.step(key, theta, state.inner, data)
         loss = loss.astype(jnp.float32)
+        if loss_bound is not None:
+            loss = jnp.where(jnp.isfinite(loss), jnp.minimum(loss, loss_bound), jnp.nan)
         return FinalLossState(inner, loss), loss - state.loss
 
     return UnrolledProblem(init, step)

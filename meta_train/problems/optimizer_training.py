@@ -124,6 +124,7 @@ def optimizer_training(
     optimizer: LearnedOptimizer,
     *,
     meta_loss: str = "train",
+    final_loss_bound: float | None = None,
 ) -> UnrolledProblem:
     """The problem at the top of this file.
 
@@ -131,6 +132,7 @@ def optimizer_training(
       family: draws a task for every episode.
       optimizer: the rule whose θ is meta-trained.
       meta_loss: a name in `META_LOSSES`.
+      final_loss_bound: of L_t where it is handed out in differences; see `final_loss`.
 
     ``data`` of the problem is what `meta_data` returns.
 
@@ -172,7 +174,7 @@ def optimizer_training(
         return after, chosen.measure(family, inner, key_measure, data)
 
     problem = UnrolledProblem(init, step)
-    return final_loss(problem) if chosen.telescoped else problem
+    return final_loss(problem, final_loss_bound) if chosen.telescoped else problem
 
 
 def meta_data(splits: Mapping[str, Arrays], meta_loss: str) -> Mapping[str, Arrays]:

@@ -87,11 +87,13 @@ def run(effort: Effort) -> Result:
         claims=claims(searches),
         figures={name: s._asdict() for name, s in searches.items()},
         notes=[
-            f"{IMAGES}, in place of MNIST; hidden width {sizes.width}, batch {sizes.batch_size}, "
-            f"T={sizes.length:,}, {sizes.updates:,} updates, Adam {sizes.rate:g}.",
-            f"Random search draws log-uniform rates in {RANGES.rate}, and momenta in "
-            f"{RANGES.momentum} and shares of the width in {RANGES.width} uniform in their "
-            "logits; every search begins in the middle of these.",
+            f"{IMAGES}, in place of 28×28; hidden width {sizes.width}, batch {sizes.batch_size}, "
+            f"T={sizes.length:,}, {sizes.updates:,} updates (the paper: 50,000), Adam "
+            f"{sizes.rate:g}.",
+            "Every search begins in the middle of the ranges, and these are narrower than the "
+            f"paper's, which helps random search: it draws log-uniform rates in {RANGES.rate}, and "
+            f"momenta in {RANGES.momentum} and shares of the width in {RANGES.width} uniform in "
+            "their logits.",
         ],
     )
 

@@ -228,7 +228,7 @@ def claims(errors: Errors, theory: float) -> list[Claim]:
             f"measured / exact {in_words(ratios)} at {shared_unrolls} unrolls",
         ),
         Claim(
-            "On repeated data the error of PES falls with the unrolls, to below 0.65 of the first",
+            "On repeated data the error of PES ends below 0.65 of that at one unroll",
             bool(repeated[-1] < 0.65 * repeated[0]),
             _by_unrolls(unrolls, repeated),
         ),

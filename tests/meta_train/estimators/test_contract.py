@@ -174,6 +174,7 @@ BAD_COMMON = [
     ({"window": 0}, "`window`=0"),
     ({"window": 2.5}, "`window`=2.5"),
     ({"length": "long"}, "`length`='long'"),
+    ({"length": 2**31}, "`length`=2147483648: must be at most 2147483647"),
     ({"reduction": "median"}, "`reduction`='median'"),
     ({"length": None, "stagger": True}, "`stagger`=True"),
     ({"loss_bound": float("nan")}, "`loss_bound`=nan"),
@@ -186,6 +187,9 @@ BAD_NOISE = [
     ({"sigma": -1.0}, "`sigma`=-1.0"),
     ({"sigma": float("nan")}, "`sigma`=nan"),
     ({"sigma": {"w": 0.1, "b": 0.0}}, "`sigma`=0.0"),
+    ({"sigma": "0.1"}, "`sigma`='0.1'"),
+    ({"transform": "sign"}, "`transform`='sign': must be a function"),
+    ({"divergence": None}, "`divergence`=None: must be a function"),
     ({"sigma": lambda count: -0.1 - 0.0 * count}, "`sigma`=-0.1"),
 ]
 
@@ -229,6 +233,7 @@ def test_estimators_that_differentiate_ignore_noise(name):
         ("gpes", {"noise_period": 3}, "`noise_period`=3 is no multiple of `window`=2"),
         ("gpes", {"noise_period": 0}, "`noise_period`=0"),
         ("mixture", {"components": [("pez", 1.0, {})]}, "names 'pez'.*legal ones: .*'pes'"),
+        ("mixture", {"components": [("pes", 1.0)]}, r"`components` has \('pes', 1.0\); each is"),
         ("mixture", {"components": [("pes", 0.7, {})]}, r"weights \[0.7\]; they must add up to 1"),
     ],
 )
@@ -241,6 +246,41 @@ def test_settings_of_one_estimator_are_checked(name, settings, message):
 def test_an_unknown_argument_is_named_with_the_legal_ones(name):
     with pytest.raises(TypeError, match="unknown argument `sigmas`; legal ones: window, "):
         make(name, DRIFT, sigmas=0.1)
+
+
+@pytest.mark.parametrize(("name", "missing"), [("pes", "particles"), ("rtrl", "window")])
+def test_a_missing_argument_is_named(name, missing):
+    settings = {k: v for k, v in SETTINGS.items() if k != missing}
+    with pytest.raises(TypeError, match=f"`{missing}` is missing"):
+        ESTIMATORS[name](DRIFT, **settings)
+
+
+def test_numbers_of_any_kind_will_do(name):
+    """θ and parts of the state as Python's, counts as NumPy's."""
+
+    def step(key, theta, state, data):
+        del key, data
+        position, count = state
+        return (position + theta["a"], count + 1), position * theta["b"]
+
+    problem = UnrolledProblem(lambda key, theta: (theta["b"], 0), step)
+    window = np.int64(8 if name in WHOLE else 2)
+    estimator = make(name, problem, window=window, length=np.int64(8))
+    gradient, *_ = one_step(estimator, {"a": 0.5, "b": np.float32(1.5)})
+    assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_losses_of_low_precision_are_added_in_single(name):
+    """Two of 40,000 are more than float16 holds."""
+
+    def step(key, theta, state, data):
+        del key, data
+        return state, (4e4 + 1e3 * theta.sum()).astype(jnp.float16)
+
+    estimator = make(name, UnrolledProblem(lambda key, theta: jnp.zeros(()), step), sigma=1.0)
+    _, _, info = one_step(estimator, jnp.zeros(3))
+    assert int(info.diverged) == 0
+    assert np.isfinite(info.losses).all()
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,27 @@ def test_a_problem_without_a_derivative_is_refused(name, problem, reason):
         one_step(name, problem)
 
 
+def by_a_loop():
+    """A number of times that the state decides: JAX differentiates it forward alone."""
+
+    def loss(state):
+        def double(pair):
+            return pair[0] + 1, 2 * pair[1]
+
+        return jax.lax.while_loop(lambda pair: pair[0] < 2, double, (0, state.sum()))[1]
+
+    return with_loss(loss)
+
+
+@pytest.mark.parametrize("name", NEED_ONE)
+def test_a_problem_with_a_forward_derivative_alone_is_for_those_that_need_no_other(name):
+    if name in ("rtrl", "dodge"):
+        assert np.asarray(one_step(name, by_a_loop())[0]).any()
+        return
+    with pytest.raises(ValueError, match=f"`{name}` needs .* in reverse mode, and JAX cannot"):
+        one_step(name, by_a_loop())
+
+
 @pytest.mark.parametrize("name", NEED_ONE)
 def test_a_loss_that_does_not_depend_on_theta_has_the_gradient_zero(name):
     assert not np.asarray(one_step(name, noise_only())[0]).any()

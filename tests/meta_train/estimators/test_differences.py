@@ -167,3 +167,24 @@ def test_a_member_that_diverges_alone_counts_as_the_worst():
     assert not np.asarray(gradient).any()
     gradient, *_ = worst.step(key, THETA, worst.init(key, THETA), None)
     assert gradient[0] < -1  # a larger θ₀ lowers the loss
+
+
+@pytest.mark.parametrize("rule", [differences.leave_out, differences.count_as_worst])
+def test_an_analytic_gradient_that_is_not_finite_is_left_out_and_counted(rule):
+    """√|x| has none at 0, where the mean state of some episodes is; 2θ is that of the others."""
+
+    def step(key, theta, state, data):
+        del key, data
+        return state, jnp.sum(theta**2) + 0 * jnp.sqrt(jnp.abs(state * theta[0]))
+
+    def init(key, theta):
+        del theta
+        return jax.random.bernoulli(key).astype(jnp.float32)
+
+    problem = UnrolledProblem(init, step)
+    settings = {**SETTINGS, "particles": 400, "window": 8}
+    estimator = ESTIMATORS["pes_analytic"](problem, **settings, divergence=rule)
+    key = jax.random.key(0)
+    gradient, _, info = estimator.step(key, THETA, estimator.init(key, THETA), None)
+    assert 60 < int(info.diverged) < 140
+    np.testing.assert_allclose(gradient, 8 * 2 * THETA, rtol=1e-4)

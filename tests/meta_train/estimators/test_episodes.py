@@ -50,3 +50,19 @@ def test_drawn_lengths_are_log_uniform_and_whole_windows():
     assert (ended % 20 == 0).all()
     assert ended.max() <= 1000
     assert len(set(ended)) > 10
+
+
+def test_staggered_lengths_do_not_overflow():
+    pairs, length = 5_000, 1_000_000
+    keys = jax.random.split(jax.random.key(0), pairs)
+    _, episodes = begin_episodes(keys, no_episodes(pairs), length=length, window=1, stagger=True)
+    expected = -(-length * np.arange(1, pairs + 1, dtype=np.int64) // pairs)
+    np.testing.assert_array_equal(episodes.length, expected)
+
+
+def test_a_length_that_is_not_an_integer_is_refused():
+    settings = dict(window=2, stagger=False)
+    with pytest.raises(ValueError, match="`length` returned float32"):
+        run_episodes(1, length=lambda key: 4.5, **settings)
+    _, ages = run_episodes(3, length=lambda key: 0, **settings)
+    assert (ages == 2).all()  # one window at least

@@ -6,9 +6,11 @@ At several σ and windows, within 5 standard errors that are themselves checked 
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_train import UnrolledProblem
 from meta_train.problems.drift import drift_gradient, drift_truncated_gradient
 from meta_train.problems.final_loss import final_loss
 from tests.meta_train.estimators.problems import (
@@ -101,6 +103,21 @@ def test_a_telescoped_loss_has_the_gradient_of_the_last_one(name):
         check_mean(sums, expected)
     else:
         np.testing.assert_allclose(sums[0.1].mean(axis=0), expected, rtol=1e-3)
+
+
+def test_a_bound_of_a_telescoped_loss_is_one_of_the_losses():
+    """Of 2, 1000, 1.9 and 1.8 the last counts, whatever was between."""
+    losses = np.asarray([2, 1000, 1.9, 1.8], np.float32)
+
+    def step(key, theta, state, data):
+        del key, data
+        return state + 1, jnp.asarray(losses)[state] + 0 * theta.sum()
+
+    problem = UnrolledProblem(lambda key, theta: jnp.zeros((), jnp.int32), step)
+    estimator = make("pes", final_loss(problem, 3.45), window=4, particles=4, sigma=0.1, length=4)
+    key = jax.random.key(0)
+    _, _, info = estimator.step(key, THETA, estimator.init(key, THETA), None)
+    np.testing.assert_allclose(info.losses, 1.8, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", IN_EXPECTATION)

@@ -72,3 +72,22 @@ def test_unbiased_while_sigma_falls_and_differs_by_leaf(name):
     errors, error_bar = deviation(sums, flat(jax.tree.map(lambda g: g[None], exact))[0])
     assert errors < 5
     assert error_bar < 0.03
+
+
+def test_a_schedule_that_has_come_to_zero_gives_an_estimate_of_zero():
+    schedule = optax.cosine_decay_schedule(0.1, 3)
+    estimator = make("pes", QUADRATIC, window=3, particles=4, sigma=schedule)
+    state = estimator.init(KEY, QUADRATIC_THETA)
+    for _ in range(4):
+        gradient, state, _ = estimator.step(KEY, QUADRATIC_THETA, state, None)
+        assert np.isfinite(flat(jax.tree.map(lambda g: g[None], gradient))).all()
+    fresh = estimator.init(KEY, QUADRATIC_THETA)._replace(windows=jnp.asarray(9))
+    gradient, *_ = estimator.step(KEY, QUADRATIC_THETA, fresh, None)
+    assert not flat(jax.tree.map(lambda g: g[None], gradient)).any()
+
+
+def test_a_sigma_that_the_precision_of_theta_cannot_hold_is_refused():
+    estimator = make("pes", QUADRATIC, window=3, particles=4, sigma=1e-8)
+    theta = jax.tree.map(lambda x: x.astype(jnp.float16), QUADRATIC_THETA)
+    with pytest.raises(ValueError, match="`sigma`=1e-08 is 0 in float16"):
+        estimator.init(KEY, theta)

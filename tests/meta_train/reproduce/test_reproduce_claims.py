@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from meta_train.problems.lorenz import TRUE_THETA
+from meta_train.problems.lorenz import INITIAL_THETA, TRUE_THETA
 from meta_train.reproduce.experiment import Effort
 from meta_train.reproduce.experiments import (
     control,
@@ -66,7 +66,9 @@ def coefficient():
 
     def history(theta, loss):
         shape = (6, SEEDS, len(updates))
-        return History(updates, np.full(shape, theta), np.full(shape, loss))
+        thetas = np.full(shape, theta)
+        thetas[..., 0] = 3.0
+        return History(updates, thetas, np.full(shape, loss))
 
     histories = {"PES": history(1.6, 0.8402), "truncated ES": history(-2.0, 1.0)}
     return l2_regression.claims, (histories, 1.625, 0.84)
@@ -96,6 +98,7 @@ def schedule():
     for window in learning_rate_schedule.FAST.searches:
         for label, decay in decays.items():
             way = falling(1, 1, updates, theta=np.array([-3.0, decay]))
+            way.theta[:, 0] = learning_rate_schedule.START
             ways[f"{label}, W={window}"] = way
             ends[f"{label}, W={window}"] = np.full(SEEDS, 0.62 if label == "PES" else 0.9)
 
@@ -225,9 +228,11 @@ FAULTS = [
     ("lorenz", put("NRES", np.nan, ALL, seed=ALL), {0, 1, 2}),
     ("lorenz", every_theta("NRES", 3.0), {3}),
     ("lorenz", every_theta("TBPTT", TRUE_THETA), {4}),
+    ("lorenz", every_theta("truncated ES", INITIAL_THETA), {4}),
     ("l2", put("PES", 3.0, ALL, field="theta"), {0}),
     ("l2", put("PES", 0.9, ALL), {1}),
     ("l2", put("truncated ES", 1.5, ALL, field="theta"), {2}),
+    ("l2", every_theta("truncated ES", 3.0), {2}),
     ("variance", error_of(("pes", 1), 12.0), {0, 1}),
     ("variance", error_of(("pes", 5), 30.0, 1), {1}),
     ("variance", error_of(("pes", 200), 6.0, 0), {2}),
