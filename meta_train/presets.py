@@ -7,7 +7,7 @@ from meta_train.config import MetaTrainConfig
 
 # python -m meta_train --preset=demo --workdir=DIR
 # Cost: 3.8 million inner steps; about 4 minutes on two cores.
-# Result: on its task tuned Adam ends 3 to 4 % above it at 100 steps, 2 % at 200 (seeds 0, 1);
+# Result: on its task tuned Adam ends 3 to 4 % above it at 100 steps, 2 to 3 % at 200 (seeds 0, 1);
 # beyond 200 steps it is of no use.
 DEMO = MetaTrainConfig(
     step_multiplier=0.003,

@@ -1,7 +1,7 @@
-"""A weighted mean of several estimators of the same gradient (Metz et al. 2019,
-arXiv:1810.10180, combine evolution strategies with backpropagation so).
+"""A weighted mean of several estimators of the same gradient; Metz et al. 2019
+(arXiv:1810.10180) combine evolution strategies with backpropagation, by their variances.
 
-ĝ = Σ_k w_k ĝ_k,    Σ_k w_k = 1
+ĝ = Σ_k w_k ĝ_k,    Σ_k w_k = 1, fixed
 
 Unbiased where all of them are; its variance is Σ_k w_k² Var ĝ_k, their draws being independent.
 """

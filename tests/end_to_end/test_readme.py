@@ -110,5 +110,6 @@ def test_what_make_does():
 
 
 def test_the_pictures_and_the_links_are_there():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+    for folder, text in ((ROOT, README), (ROOT / "docs", ESTIMATORS)):
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert (folder / target).is_file(), target
