@@ -16,13 +16,10 @@ from jax.flatten_util import ravel_pytree
 
 from meta_train.estimators.antithetic import (
     AntitheticArguments,
-    PairsOfWindow,
     antithetic_settings,
     begin_window,
-    both_signs,
     end_window,
     loss_differences,
-    unroll_pairs,
 )
 from meta_train.estimators.base import (
     EstimatorInfo,
@@ -39,6 +36,7 @@ from meta_train.estimators.differentiated import EpisodeKeys, unravel_like
 from meta_train.estimators.episodes import Episodes, no_episodes
 from meta_train.estimators.noise import sigma_like
 from meta_train.estimators.truncated_backprop import backprop_method
+from meta_train.estimators.unroll import PairsOfWindow, both_signs, unroll_pairs
 from meta_train.problem import Data, Theta, UnrolledProblem
 
 
