@@ -111,5 +111,5 @@ def test_what_make_does():
 
 def test_the_pictures_and_the_links_are_there():
     for folder, text in ((ROOT, README), (ROOT / "docs", ESTIMATORS)):
-        for target in re.findall(r"\]\(([^)]+)\)", text):
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
             assert (folder / target).is_file(), target
