@@ -7,7 +7,6 @@ that a busy machine slows them alike; what is shown are medians over the turns.
 """
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt import RULES
 from meta_train.assemble import Run, assemble
 from meta_train.command_line import run_command, say
 from meta_train.config import MetaTrainConfig
@@ -78,13 +76,10 @@ def updates_of(config: MetaTrainConfig) -> Contestant:
 def bare_unroll(config: MetaTrainConfig) -> Contestant:
     """The same particles, each with a θ and an inner state of its own, and no estimator."""
     run = assemble(config)
-    rule = RULES[config.rule](
-        step_multiplier=config.step_multiplier, exponent_multiplier=config.exponent_multiplier
-    )
-    problem = optimizer_training(run.family, rule, meta_loss=config.meta_loss)
+    problem = optimizer_training(run.family, run.optimizer, meta_loss=config.meta_loss)
     pairs, whole = config.particles // 2, replicated(run.mesh)
     keys = jax.random.split(run.key_init, 2 * pairs).reshape(pairs, 2)
-    thetas = jax.vmap(jax.vmap(rule.init))(keys)
+    thetas = jax.vmap(jax.vmap(run.optimizer.init))(keys)
     inner = jax.vmap(jax.vmap(problem.init))(keys, thetas)
     inner = jax.device_put(inner, split_leading(run.mesh))
     unroll = jax.jit(
@@ -150,7 +145,7 @@ def compare(bare: Contestant, others: Sequence[Contestant], turns: int = TURNS) 
     return [
         Cost(
             contestant.name,
-            statistics.median(seconds[contestant.name]),
+            float(np.median(seconds[contestant.name])),
             float(np.median(np.asarray(seconds[contestant.name]) / base)),
             contestant.temporary,
             contestant.state,

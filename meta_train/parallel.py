@@ -32,6 +32,20 @@ def split_leading(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
+def in_blocks(function: RowFunction, block: int) -> RowFunction:
+    """The same function of rows, computed ``block`` of them at a time, one block after another."""
+
+    def in_turn(mapped: Any, shared: Any) -> Any:
+        rows = jax.tree.leaves(mapped)[0].shape[0]
+        if rows <= block:
+            return function(mapped, shared)
+        blocks = jax.tree.map(lambda x: x.reshape(rows // block, block, *x.shape[1:]), mapped)
+        results = jax.lax.map(lambda part: function(part, shared), blocks)
+        return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), results)
+
+    return in_turn
+
+
 def split_rows(mesh: Mesh, block: int) -> Layout:
     """Rows split over the mesh, and computed ``block`` at a time on each device.
 
@@ -40,16 +54,8 @@ def split_rows(mesh: Mesh, block: int) -> Layout:
     """
 
     def spread(function: RowFunction) -> RowFunction:
-        def on_one_device(mapped: Any, shared: Any) -> Any:
-            rows = jax.tree.leaves(mapped)[0].shape[0]
-            if rows <= block:
-                return function(mapped, shared)
-            blocks = jax.tree.map(lambda x: x.reshape(rows // block, block, *x.shape[1:]), mapped)
-            results = jax.lax.map(lambda part: function(part, shared), blocks)
-            return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), results)
-
         return jax.shard_map(
-            on_one_device,
+            in_blocks(function, block),
             mesh=mesh,
             in_specs=(PartitionSpec(AXIS), PartitionSpec()),
             out_specs=PartitionSpec(AXIS),

@@ -85,10 +85,10 @@ def image_family(
     )
 
 
-def draw_batch(key: jax.Array, arrays: Arrays) -> Batch:
-    """`BATCH_SIZE` examples drawn with replacement: image [B, h, w, c], standardised."""
+def draw_batch(key: jax.Array, arrays: Arrays, size: int = BATCH_SIZE) -> Batch:
+    """``size`` examples drawn with replacement: image [size, h, w, c], standardised."""
     images, labels = jnp.asarray(arrays["image"]), jnp.asarray(arrays["label"])
-    rows = jax.random.randint(key, (BATCH_SIZE,), 0, labels.shape[0])
+    rows = jax.random.randint(key, (size,), 0, labels.shape[0])
     return _standardized(arrays, images[rows], labels[rows])
 
 

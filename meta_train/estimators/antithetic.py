@@ -32,7 +32,7 @@ from meta_train.estimators.base import (
     window_loss,
 )
 from meta_train.estimators.differences import DivergenceRule, Transform, identity, leave_out
-from meta_train.estimators.episodes import Episodes, begin_episodes, no_episodes
+from meta_train.estimators.episodes import Episodes, begin_episodes, end_window, no_episodes
 from meta_train.estimators.noise import (
     Perturbation,
     Sigma,
@@ -183,7 +183,7 @@ def credit(score: Theta, differences: jax.Array, counted: jax.Array) -> tuple[Th
     return gradient, variance_of_mean(squares, counted, gradient)
 
 
-def end_window(
+def close_window(
     settings: AntitheticSettings,
     window: Window,
     packed: jax.Array,
@@ -193,20 +193,19 @@ def end_window(
 ) -> tuple[Episodes, EstimatorInfo]:
     """The episodes after a window, and what it showed; ``packed`` is of `unroll_pairs`."""
     losses = packed[..., 0]
-    age = window.episodes.age + settings.window
+    finite = jnp.isfinite(losses).all(axis=1)
+    episodes = end_window(window.episodes, settings.window, finite)
     info = EstimatorInfo(
         losses=losses,
         sign_gap=jnp.abs(losses[:, 0] - losses[:, 1]),
-        ages=age,
+        ages=episodes.age,
         restarts=window.restart.sum(),
         diverged=(packed[..., 1] > 0).any(axis=1).sum(),
         accumulator_norm=jnp.sqrt(jax.vmap(squared_norm)(score)),
         variance=variance,
         signal_to_noise=signal_to_noise(gradient, variance),
     )
-    finite = jnp.isfinite(losses).all(axis=1)
-    ended = jnp.where(finite, window.episodes.length, age)
-    return Episodes(age, ended, window.episodes.begun), info
+    return episodes, info
 
 
 def antithetic_estimator(
@@ -257,7 +256,7 @@ def antithetic_estimator(
         packed = layout.everywhere(packed)
         differences, counted = loss_differences(settings, packed[..., 0])
         gradient, variance = credit(score, differences, counted)
-        episodes, info = end_window(settings, window, packed, score, gradient, variance)
+        episodes, info = close_window(settings, window, packed, score, gradient, variance)
         return gradient, AntitheticState(inner, memory, episodes, state.windows + 1), info
 
     return GradientEstimator(init, step)

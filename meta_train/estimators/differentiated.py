@@ -32,7 +32,7 @@ from meta_train.estimators.base import (
     window_loss,
 )
 from meta_train.estimators.derivatives import check_derivative
-from meta_train.estimators.episodes import Episodes, begin_episodes, no_episodes
+from meta_train.estimators.episodes import Episodes, begin_episodes, end_window, no_episodes
 from meta_train.estimators.noise import pair_keys
 from meta_train.problem import Data, Theta, UnrolledProblem
 
@@ -160,19 +160,18 @@ def differentiated_estimator(
         losses, flat = packed[:, :1], packed[:, 3:]
         finite = jnp.isfinite(losses[:, 0]) & jnp.isfinite(flat).all(axis=1)
         gradient, variance = mean_of_rows(jax.vmap(unravel_like(theta))(flat), finite)
-        age = episodes.age + settings.window
+        episodes = end_window(episodes, settings.window, finite)
         info = EstimatorInfo(
             losses=losses,
             sign_gap=jnp.zeros_like(losses[:, 0]),
-            ages=age,
+            ages=episodes.age,
             restarts=restart.sum(),
             diverged=((packed[:, 1] > 0) | ~finite).sum(),
             accumulator_norm=packed[:, 2],
             variance=variance,
             signal_to_noise=signal_to_noise(gradient, variance),
         )
-        ended = jnp.where(finite, episodes.length, age)
-        return gradient, DifferentiatedState(inner, Episodes(age, ended, episodes.begun)), info
+        return gradient, DifferentiatedState(inner, episodes), info
 
     return GradientEstimator(init, step)
 

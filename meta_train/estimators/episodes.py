@@ -35,6 +35,12 @@ def log_uniform(low: int, high: int) -> Callable[[jax.Array], jax.Array]:
     return draw
 
 
+def end_window(episodes: Episodes, window: int, finite: jax.Array) -> Episodes:
+    """The episodes a window later; those that are not ``finite``, bool [pairs], end with it."""
+    age = episodes.age + window
+    return episodes._replace(age=age, length=jnp.where(finite, episodes.length, age))
+
+
 def begin_episodes(
     keys: jax.Array, episodes: Episodes, *, length: Length, window: int, stagger: bool
 ) -> tuple[jax.Array, Episodes]:

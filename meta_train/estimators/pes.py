@@ -44,5 +44,9 @@ def pes(problem: UnrolledProblem, **settings: Unpack[AntitheticArguments]) -> Gr
 
 def accumulate(accumulator: Theta, restart: jax.Array, score: Theta) -> Theta:
     """Σ of scores over the windows of an episode, [pairs, …]; zero before its first."""
-    before = choose_rows(restart, jax.tree.map(jnp.zeros_like, accumulator), accumulator)
-    return jax.tree.map(jnp.add, before, score)
+    return jax.tree.map(jnp.add, past_score(accumulator, restart), score)
+
+
+def past_score(accumulator: Theta, restart: jax.Array) -> Theta:
+    """What of Σ is of the episode at hand: nothing where one begins."""
+    return choose_rows(restart, jax.tree.map(jnp.zeros_like, accumulator), accumulator)

@@ -18,7 +18,7 @@ from meta_train.estimators.antithetic import (
     AntitheticArguments,
     antithetic_settings,
     begin_window,
-    end_window,
+    close_window,
     loss_differences,
 )
 from meta_train.estimators.base import (
@@ -26,7 +26,6 @@ from meta_train.estimators.base import (
     GradientEstimator,
     check_problem,
     check_theta,
-    choose_rows,
     empty_rows,
     mean_of_rows,
     window_loss,
@@ -35,6 +34,7 @@ from meta_train.estimators.derivatives import check_derivative
 from meta_train.estimators.differentiated import EpisodeKeys, unravel_like
 from meta_train.estimators.episodes import Episodes, no_episodes
 from meta_train.estimators.noise import sigma_like
+from meta_train.estimators.pes import past_score
 from meta_train.estimators.truncated_backprop import backprop_method
 from meta_train.estimators.unroll import PairsOfWindow, both_signs, unroll_pairs
 from meta_train.problem import Data, Theta, UnrolledProblem
@@ -103,9 +103,7 @@ def pes_analytic(
         check_problem(problem, key, theta, data)
         check_derivative("pes_analytic", problem, key, theta, data, "reverse")
         window = begin_window(checked, key, theta, state.episodes, state.windows)
-        past = choose_rows(
-            window.restart, jax.tree.map(jnp.zeros_like, state.accumulator), state.accumulator
-        )
+        past = past_score(state.accumulator, window.restart)
         particles = PairsOfWindow(
             window.fresh.noise, state.inner[0], window.restart, window.init_key, window.unroll_key
         )
@@ -124,7 +122,7 @@ def pes_analytic(
             counted & finite,
         )
         accumulator = jax.tree.map(jnp.add, past, window.fresh.score)
-        episodes, info = end_window(checked, window, packed, accumulator, gradient, variance)
+        episodes, info = close_window(checked, window, packed, accumulator, gradient, variance)
         state = PESAnalyticState(inner, accumulator, episodes, state.windows + 1)
         return gradient, state, info
 

@@ -8,25 +8,18 @@ from typing import Any
 
 from meta_train.evaluate.plots import loss_curves
 from meta_train.evaluate.summary import Table, tables, verdict
+from meta_train.html_page import html_page
 
 TITLE = "Evaluation of a learned optimizer"
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict { font-size: 1.1rem; border-left: .3rem solid #d1495b; padding: .2rem 0 .2rem .8rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td { border-bottom: 1px solid #8884; }
-th { border-bottom: 2px solid #8888; }
 td { min-width: 3.5rem; }
 .whole { white-space: nowrap; }
 .facts td { overflow-wrap: anywhere; }
 .curves { display: grid; gap: .8rem; }
 .curves { grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
 .curves img { width: 100%; background: #fff; border-radius: .3rem; }
-.notes { font-size: .85rem; opacity: .85; } code { overflow-wrap: anywhere; }
 """
 
 
@@ -71,12 +64,7 @@ def to_html(report: Mapping[str, Any]) -> str:
         + "".join(f"<li>{html.escape(note)}</li>" for note in report["notes"])
         + "</ul>",
     ]
-    body = "\n".join(sections)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return html_page(TITLE, "\n".join(sections), STYLE)
 
 
 def _figure(task: str, report: Mapping[str, Any]) -> str:

@@ -20,11 +20,11 @@ from meta_train.problems.image_classifier import (
     Layer,
     Network,
     cross_entropy,
-    draw_batch,
     init_training,
     train_step,
 )
 from tasks.base import Arrays
+from tasks.image_families import draw_batch
 
 
 class Hyperparameters(NamedTuple):

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tasks.base import Arrays, Batch
-from tasks.image_families import first_examples
+from tasks.base import Batch
 
 
 class Layer(NamedTuple):
@@ -80,13 +79,6 @@ def accuracy(network: Network, gates: Sequence[jax.Array], batch: Batch) -> jax.
     """Share of the batch whose most probable class is the label; without a gradient. Shape []."""
     correct = logits(network, gates, batch["image"]).argmax(axis=1) == batch["label"]
     return correct.astype(jnp.float32).mean()
-
-
-def draw_batch(key: jax.Array, arrays: Arrays, size: int) -> Batch:
-    """``size`` examples drawn with replacement: image [size, h, w, c], standardised."""
-    rows = jax.random.randint(key, (size,), 0, arrays["label"].shape[0])
-    drawn = {name: jnp.asarray(arrays[name])[rows] for name in ("image", "label")}
-    return first_examples({**arrays, **drawn}, size)
 
 
 def train_step(

@@ -51,6 +51,10 @@ class Body(NamedTuple):
     time_step: float = 0.04
 
 
+BODY = Body()
+"""The swimmer of the experiments."""
+
+
 class SwimmerState(NamedTuple):
     """``position`` [2]: of the middle of the body (the mean over its length);
     ``angles`` [3]: of the head, and of the two joints; ``joint_rates`` [2].
@@ -141,7 +145,7 @@ def observation(state: SwimmerState, body: Body) -> jax.Array:
     return jnp.concatenate([state.angles, moving, state.joint_rates])
 
 
-def swimmer(body: Body = Body()) -> UnrolledProblem:  # noqa: B008 (it is immutable)
+def swimmer(body: Body = BODY) -> UnrolledProblem:
     """The problem at the top of this file; θ is the matrix of the policy [2, 8].
 
     An episode begins with angles and rates uniform in [−0.1, 0.1]. ``data`` is not used.

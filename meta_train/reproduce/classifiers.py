@@ -4,7 +4,8 @@ import math
 
 import jax
 
-from meta_train.estimators.base import ALL_AT_ONCE, Layout, RowFunction
+from meta_train.estimators.base import ALL_AT_ONCE, Layout
+from meta_train.parallel import in_blocks
 from meta_train.problem import Data
 from meta_train.problems.optimizer_training import meta_data
 from tasks import get_family
@@ -25,12 +26,4 @@ def one_pair_at_a_time() -> Layout:
     if jax.default_backend() != "cpu":
         return ALL_AT_ONCE
 
-    def spread(function: RowFunction) -> RowFunction:
-        def in_turn(mapped: object, shared: object) -> object:
-            rows = jax.tree.map(lambda x: x[:, None], mapped)
-            results = jax.lax.map(lambda row: function(row, shared), rows)
-            return jax.tree.map(lambda x: x[:, 0], results)
-
-        return in_turn
-
-    return ALL_AT_ONCE._replace(spread=spread)
+    return ALL_AT_ONCE._replace(spread=lambda function: in_blocks(function, 1))

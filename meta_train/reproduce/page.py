@@ -5,25 +5,19 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from meta_train.html_page import html_page
+
 Report = Mapping[str, Any]
 """What the JSON file of an experiment holds; see `meta_train.reproduce.reports`."""
 
 TITLE = "Experiments of the papers, reproduced"
 STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td { border-bottom: 1px solid #8884; }
-th { border-bottom: 2px solid #8888; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 0; }
 .seen { color: #2a8f4a; white-space: nowrap; }
 .unseen { color: #d1495b; white-space: nowrap; font-weight: bold; }
 .source { margin: 0 0 .6rem; opacity: .85; }
 img { max-width: 100%; background: #fff; border-radius: .3rem; }
-.notes, .provenance { font-size: .85rem; opacity: .85; }
-code { overflow-wrap: anywhere; }
+.provenance { font-size: .85rem; opacity: .85; }
 """
 
 
@@ -55,12 +49,7 @@ def to_html(reports: Sequence[Report], pictures: Mapping[str, bytes]) -> str:
         _overview(reports),
         *(_section(report, pictures[report["name"]]) for report in reports),
     ]
-    body = "\n".join(sections)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return html_page(TITLE, "\n".join(sections), STYLE)
 
 
 def _mark(claim: Mapping[str, Any]) -> str:

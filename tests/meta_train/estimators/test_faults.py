@@ -173,8 +173,8 @@ FAULTS = {
     "score added where no noise was drawn": ("gpes", "gpes", "accumulate", drawn_every_window),
     "GPES accumulator never reset": ("gpes", "gpes", "accumulate", never_reset),
     "past noise kept over the end of an episode": (
-        "pes_analytic", "pes_analytic", "choose_rows",
-        lambda original, restart, fresh, old: original(jnp.zeros_like(restart), fresh, old),
+        "pes_analytic", "pes_analytic", "past_score",
+        lambda original, accumulator, restart: original(accumulator, jnp.zeros_like(restart)),
     ),
     "truncated gradient halved": (
         "pes_analytic", "pes_analytic", "ravel_pytree",

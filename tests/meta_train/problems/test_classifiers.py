@@ -22,11 +22,11 @@ from meta_train.problems.hyperparameters import (
 from meta_train.problems.image_classifier import (
     accuracy,
     cross_entropy,
-    draw_batch,
     init_training,
     logits,
 )
 from meta_train.problems.learning_rate_schedule import learning_rate, learning_rate_schedule
+from tasks.image_families import draw_batch
 
 STEPS = 8
 WIDTH, HIDDEN, BATCH, CLASSES = 6, 2, 16, 3
