@@ -1,12 +1,36 @@
-"""The per-parameter network of an update rule, as a Haiku module."""
+"""The per-parameter network of an update rule, as a Haiku module.
 
+The plain form is ``hk.nets.MLP([*hidden, outputs])`` on the scaled inputs of every parameter, one
+row each. Here the same mathematics is cheaper:
+
+* a scale of a feature is a scale of a row of the first weight matrix, where it is one number for
+  the tensor;
+* what is constant along an axis goes through the first layer once for that axis, and what is the
+  same for all parameters is part of the bias;
+* layers are products with the parameters along the last axes, a block of them at a time; but a
+  narrow network on a long tensor is written out unit by unit, which makes all of it one pass over
+  memory (and would be slow to compile for every short one).
+"""
+
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+
+from learned_opt.blocks import BLOCK, over_blocks
+
+NARROW = 8
+"""Units of the widest layer that is written out."""
+
+Features = Sequence[jax.Array]
+Scales = Sequence[jax.Array | None]
+Layers = Sequence[tuple[jax.Array, jax.Array]]
 
 
 class _Linear(hk.Module):
@@ -22,18 +46,8 @@ class _Linear(hk.Module):
         return weights, hk.get_parameter("b", [self.outputs], init=jnp.zeros)
 
 
-class FeaturesMajorMLP(hk.Module):
-    """`hk.nets.MLP` with ReLU over the parameters of a tensor, with the cheap identities.
-
-    With features f [features, n], their scales s [features] and inputs shared by all
-    parameters c [shared], the plain form is ``MLP(concat([(s·f)ᵀ, tile(c, n)]))``. Here
-
-    * a scale of a feature is a scale of a row of the first weight matrix;
-    * a shared input is part of the first layer's bias;
-    * the n parameters lie along the last axis, so that every pass runs over long rows.
-
-    The parameters have the names and shapes of `hk.nets.MLP`'s.
-    """
+class PerParameterMLP(hk.Module):
+    """`hk.nets.MLP` with ReLU, over the parameters of a tensor: its names, shapes and outputs."""
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, name: str = "mlp"):
         super().__init__(name=name)
@@ -42,38 +56,108 @@ class FeaturesMajorMLP(hk.Module):
             _Linear(before, after, name=f"linear_{i}")
             for i, (before, after) in enumerate(pairwise(widths))
         ]
+        self.narrow = max(hidden) <= NARROW
 
-    def __call__(self, features: jax.Array, scales: jax.Array, shared: jax.Array) -> jax.Array:
-        """Shapes: [features, n], [features], [shared] → [outputs, n]."""
-        count = features.shape[0]
-        weights, bias = self.layers[0]()
-        bias = bias + shared @ weights[count:]
-        weights = weights[:count] * scales[:, None]
-        activations = features
-        for layer in self.layers[1:]:
-            activations = jax.nn.relu(weights.T @ activations + bias[:, None])
-            weights, bias = layer()
-        return weights.T @ activations + bias[:, None]
+    def __call__(self, features: Features, scales: Scales) -> list[jax.Array]:
+        """The outputs, [*shape] each, from features [inputs, *extent] in the order of the inputs.
+
+        A scale is None or [inputs, *extent or 1], and multiplies its feature.
+        """
+        layers = [layer() for layer in self.layers]
+        entries = math.prod(jnp.broadcast_shapes(*(feature.shape[1:] for feature in features)))
+        written_out = self.narrow and entries > BLOCK
+        return (_written_out if written_out else _as_products)(layers, features, scales)
+
+
+def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
+    weights, bias = layers[0]
+    inputs: list[tuple[jax.Array, jax.Array]] = []
+    for feature, scale in zip(features, scales, strict=True):
+        for i in range(feature.shape[0]):
+            row = weights[len(inputs)]
+            scaled = row if scale is None else scale[i][..., None] * _along_last(row, scale.ndim)
+            inputs.append((feature[i], scaled))
+    units = [
+        _sum_by_extent([f * w[..., unit] for f, w in inputs]) + bias[unit]
+        for unit in range(weights.shape[1])
+    ]
+    for weights, bias in layers[1:]:
+        units = [jax.nn.relu(unit) for unit in units]
+        units = [
+            reduce(jnp.add, [unit * weights[i, j] for i, unit in enumerate(units)]) + bias[j]
+            for j in range(weights.shape[1])
+        ]
+    return units
+
+
+def _as_products(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
+    weights, bias = layers[0]
+    parts = defaultdict(list)
+    first = 0
+    for feature, scale in zip(features, scales, strict=True):
+        rows = weights[first : first + feature.shape[0]]
+        first += feature.shape[0]
+        if scale is not None and scale.size == scale.shape[0]:
+            rows = rows * scale.reshape(-1, 1)
+        elif scale is not None:
+            feature = feature * scale
+        parts[feature.shape[1:]].append((rows, feature))
+    units = _sum_by_extent(
+        [
+            _product(jnp.concatenate([w for w, _ in part]), jnp.concatenate([f for _, f in part]))
+            for part in parts.values()
+        ]
+    ) + _along_first(bias, features[0].ndim)
+    for weights, bias in layers[1:]:
+        units = _product(weights, jax.nn.relu(units)) + _along_first(bias, units.ndim)
+    return list(units)
+
+
+def _product(weights: jax.Array, units: jax.Array) -> jax.Array:
+    """Shapes: [inputs, outputs], [inputs, *extent] → [outputs, *extent]."""
+    return jnp.tensordot(weights.T, units, axes=1)
+
+
+def _along_last(row: jax.Array, rank: int) -> jax.Array:
+    return row.reshape(*[1] * (rank - 1), -1)
+
+
+def _along_first(bias: jax.Array, rank: int) -> jax.Array:
+    return bias.reshape(-1, *[1] * (rank - 1))
+
+
+def _sum_by_extent(terms: Sequence[jax.Array]) -> jax.Array:
+    """The sum of arrays that broadcast, the small ones first."""
+    return reduce(jnp.add, sorted(terms, key=lambda x: x.size))
 
 
 class Network(NamedTuple):
-    """``init(key) -> θ``; ``apply(θ, features, scales, shared) -> outputs [outputs, n]``."""
+    """``init(key) -> θ``; ``apply(θ, features, scales) -> [*shape] for every output``.
+
+    ``evaluate(function, arrays, shape)`` is ``function(arrays)``, for one that applies the
+    network to every entry alike; see `over_blocks`.
+    """
 
     init: Callable[[jax.Array], hk.MutableParams]
-    apply: Callable[..., jax.Array]
+    apply: Callable[[hk.MutableParams, Features, Scales], list[jax.Array]]
+    evaluate: Callable[[Callable[[Any], jax.Array], Any, tuple[int, ...]], jax.Array]
 
 
-def features_major_mlp(
-    *, features: int, shared: int, hidden: Sequence[int], outputs: int
-) -> Network:
-    """A `FeaturesMajorMLP` as pure functions."""
+def per_parameter_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
+    """A `PerParameterMLP` as pure functions."""
     transformed = hk.without_apply_rng(
-        hk.transform(lambda *args: FeaturesMajorMLP(features + shared, hidden, outputs)(*args))
+        hk.transform(lambda *args: PerParameterMLP(inputs, hidden, outputs)(*args))
     )
 
     def init(key: jax.Array) -> hk.MutableParams:
-        return transformed.init(
-            key, jnp.zeros((features, 1)), jnp.ones(features), jnp.zeros(shared)
-        )
+        return transformed.init(key, [jnp.zeros((inputs, 1))], [None])
 
-    return Network(init, transformed.apply)
+    narrow = max(hidden) <= NARROW
+    return Network(init, transformed.apply, _at_once if narrow else over_blocks)
+
+
+def _at_once(
+    function: Callable[[Any], jax.Array], arrays: Any, shape: tuple[int, ...]
+) -> jax.Array:
+    del shape  # a narrow network keeps nothing of what is in between
+    return function(arrays)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from learned_opt import RULES, LearnedOptimizer
+from learned_opt import LearnedOptimizer
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.estimation import make_estimator, rows_of
 from meta_train.meta_training import MetaTraining, meta_training
@@ -20,6 +20,7 @@ from meta_train.problems.optimizer_training import (
     meta_data,
     optimizer_training,
 )
+from meta_train.rule import TrainedRule, make_rule
 from tasks import TaskFamily, get_family
 
 TASKS_TRIED = 8
@@ -30,7 +31,7 @@ class Run(NamedTuple):
 
     config: MetaTrainConfig
     family: TaskFamily
-    optimizer: LearnedOptimizer
+    rule: TrainedRule
     training: MetaTraining
     mesh: Mesh
     block: int
@@ -38,47 +39,49 @@ class Run(NamedTuple):
     key_init: jax.Array
     key_updates: jax.Array
 
+    @property
+    def optimizer(self) -> LearnedOptimizer:
+        """What is trained: the rule, but for what is frozen of its θ."""
+        return self.rule.optimizer
+
 
 def assemble(config: MetaTrainConfig) -> Run:
     """Read the data, check the task, and put the run together; nothing is compiled yet.
 
     Raises:
-      ConfigError: the task has no accuracy where that is the meta-loss, its loss is not
-        finite at its start, or there are too few devices.
+      ConfigError: the rule cannot be made or trained so, the task has no accuracy where that
+        is the meta-loss, its loss is not finite at its start, or there are too few devices.
       UnknownTaskError, DataUnavailableError: of `tasks.get_family`.
+      FileNotFoundError, OptimizerFormatError: of the optimizer to begin with.
     """
+    key_init, key_updates = jax.random.split(jax.random.key(config.seed))
+    rule = make_rule(config, key_init)
     family = get_family(config.task, download=config.download)
     splits = family.load()
     check_initial_loss(family, splits)
-    optimizer = RULES[config.rule](
-        step_multiplier=config.step_multiplier, exponent_multiplier=config.exponent_multiplier
-    )
     mesh, block = _machine(config)
     bound = config.loss_clip * family.metadata.initial_loss
     problem = optimizer_training(
-        family, optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
+        family, rule.optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
     )
     data = meta_data(splits, config.meta_loss)
-    check_meta_loss(problem, optimizer, data)
+    check_meta_loss(problem, rule.optimizer, data)
     estimator = make_estimator(
         config,
         problem,
         loss_bound=None if META_LOSSES[config.meta_loss].telescoped else bound,
         layout=split_rows(mesh, block),
     )
-    key_init, key_updates = jax.device_put(
-        jax.random.split(jax.random.key(config.seed)), replicated(mesh)
-    )
     return Run(
         config=config,
         family=family,
-        optimizer=optimizer,
-        training=meta_training(optimizer.init, estimator, outer_optimizer(config), mesh),
+        rule=rule,
+        training=meta_training(rule.optimizer.init, estimator, outer_optimizer(config), mesh),
         mesh=mesh,
         block=block,
         data=jax.device_put(data, replicated(mesh)),
-        key_init=key_init,
-        key_updates=key_updates,
+        key_init=jax.device_put(key_init, replicated(mesh)),
+        key_updates=jax.device_put(key_updates, replicated(mesh)),
     )
 
 

@@ -1,15 +1,11 @@
-"""What the commands of this package share: flags with one clear line for bad input."""
+"""What the commands of this package share, beside what all commands do."""
 
-import errno
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import jax
-from absl import app, flags
-
+from checkpoints import command_line
+from checkpoints.command_line import fail, refuse_arguments, say
 from learned_opt import OptimizerFormatError
 from meta_train.config import ConfigError
 from meta_train.runtime import quiet_libraries
@@ -18,16 +14,7 @@ from tasks.suites import UnknownSuiteError
 
 BAD_INPUT = (ConfigError, UnknownTaskError, UnknownSuiteError, OptimizerFormatError)
 
-
-def say(message: str) -> None:
-    """A line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
-
-
-def fail(message: str, status: int = 1) -> NoReturn:
-    """End the process with one line on standard error."""
-    say(f"error: {' '.join(str(message).split())}")
-    raise SystemExit(status)
+__all__ = ["fail", "given_directory", "refuse_arguments", "run_command", "say"]
 
 
 def given_directory(path: str) -> Path:
@@ -44,56 +31,15 @@ def given_directory(path: str) -> Path:
     return directory
 
 
-def refuse_arguments(arguments: Sequence[str]) -> None:
-    """What a command does with arguments that are no flags, unless it takes some."""
-    if arguments:
-        raise flags.Error(
-            f"unexpected argument {arguments[0]!r}; settings are given as --name=value"
-        )
-
-
 def run_command(
     main: Callable[[], int | None],
     define: Callable[[Sequence[str]], None] | None = None,
     take: Callable[[Sequence[str]], None] = refuse_arguments,
 ) -> NoReturn:
-    """Parse the flags and run ``main``; what a user got wrong becomes one line.
+    """`checkpoints.command_line.run_command` for what this package calls bad input."""
 
-    ``define`` may define flags that depend on others of the command line; ``take`` is given
-    the arguments that are no flags, and raises `flags.Error` for what it cannot take.
-    """
-
-    def parse(argv: Sequence[str]) -> list[str]:
-        try:
-            if define is not None:
-                define(argv)
-            rest = flags.FLAGS(argv)
-            take(rest[1:])
-        except flags.Error as error:
-            fail(str(error), status=2)
-        except SystemExit:  # with 1, after --help
-            raise SystemExit(0) from None
-        return list(rest)
-
-    def guarded(argv: Sequence[str]) -> int | None:
-        del argv
+    def quietly() -> int | None:
         quiet_libraries()
-        try:
-            return main()
-        except KeyboardInterrupt:
-            fail("interrupted", status=130)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                say(f"error: no space left ({error}); free some and run the same command")
-                os._exit(1)  # writers that flush at the exit would fail again, loudly
-            fail(str(error))
-        except BAD_INPUT as error:
-            fail(str(error), status=2)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
-                raise
-            first = str(error).splitlines()[0]
-            fail(f"out of memory ({first}); choose a smaller task, or fewer particles at a time")
+        return main()
 
-    app.run(guarded, flags_parser=parse)
-    raise AssertionError("app.run does not return")
+    command_line.run_command(quietly, BAD_INPUT, define=define, take=take)

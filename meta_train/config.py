@@ -23,7 +23,9 @@ class MetaTrainConfig:
       task: a family of `tasks`; see ``tasks/registry.py`` for the names.
       download: prepare a TFDS set that is not there (official ones need the extra [tf]).
       rule: an update rule of `learned_opt.RULES`.
-      step_multiplier, exponent_multiplier: constants a and b of the rule.
+      constants: of the rule, as a JSON object: '{"hidden": [8, 8]}'; the others are the rule's own.
+      initial: a saved optimizer whose θ the training begins with; empty draws θ.
+      freeze: parts of θ, by name and with commas between, that are not trained: "rule" say.
       meta_loss: what L_t is; a name in `META_LOSSES`.
       loss_clip: bound of L_t, in units of the loss of a model that knows nothing.
 
@@ -57,8 +59,9 @@ class MetaTrainConfig:
     task: str = "fashion_mnist_8x8_mlp32"
     download: bool = False
     rule: str = "mlp"
-    step_multiplier: float = 0.001
-    exponent_multiplier: float = 0.001
+    constants: str = "{}"
+    initial: str = ""
+    freeze: str = ""
     meta_loss: str = "train"
     loss_clip: float = 1.5
 
@@ -109,7 +112,7 @@ def check_config(config: MetaTrainConfig) -> None:
         value = getattr(config, name)
         if not low <= value < COUNTS:
             raise ConfigError(f"`config.{name}`={value}: must be at least {low} and below {COUNTS}")
-    for name in ("sigma", "learning_rate", "clip_norm", "step_multiplier", "exponent_multiplier"):
+    for name in ("sigma", "learning_rate", "clip_norm"):
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ConfigError(f"`config.{name}`={value}: must be positive and finite")

@@ -21,11 +21,12 @@ def export_optimizer(run: Run, theta: Any, workdir: Path) -> Path:
       OSError: it cannot be written, or there is something else in its place.
     """
     target = workdir / OPTIMIZER
+    theta = jax.tree.map(np.asarray, run.rule.complete(theta))
     if not _is_there(target, theta):
         learned_opt.save(
             target,
-            run.optimizer,
-            jax.tree.map(np.asarray, theta),
+            run.rule.whole,
+            theta,
             meta_training=envelope(run, workdir),
             licence="Apache-2.0",
         )
@@ -55,6 +56,7 @@ def envelope(run: Run, workdir: Path) -> dict[str, Any]:
         "inner_steps": inner_steps,
         "seconds": _seconds(workdir / METRICS, config.updates),
         "seed": config.seed,
+        "initial_sha256": run.rule.initial_sha256,
         "config": as_dict(config),
         "processes": read_processes(workdir),
     }

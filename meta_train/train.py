@@ -1,5 +1,6 @@
 """The command `python -m meta_train`: what a run does from its flags to its optimizer."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from meta_train.export import export_optimizer
 from meta_train.files import sole_use
 from meta_train.loop import Outcome, compile_advance, train
 from meta_train.meta_training import MetaState
-from meta_train.presets import PRESETS
+from meta_train.presets import CONSTANTS, PRESETS
 from meta_train.runtime import provenance, set_up_jax
 from meta_train.workdir import CHECKPOINTS, begin_workdir, check_workdir, record_process
 
@@ -41,7 +42,7 @@ def define_config(argv: Sequence[str]) -> None:
         raise flags.IllegalFlagValueError(
             f"unknown --preset={early.preset!r}; legal ones: {', '.join(PRESETS)}"
         )
-    settings = config_dict.ConfigDict(as_dict(PRESETS[early.preset]))
+    settings = config_dict.ConfigDict(as_dict(_preset_for(early.preset, argv)))
     try:
         config_flags.DEFINE_config_dict("config", settings, sys_argv=list(argv))
     except AttributeError as error:
@@ -49,6 +50,16 @@ def define_config(argv: Sequence[str]) -> None:
             f"unknown setting in --config.FIELD ({' '.join(str(error).split())}); "
             f"legal ones: {', '.join(as_dict(PRESETS[early.preset]))}"
         ) from None
+
+
+def _preset_for(name: str, argv: Sequence[str]) -> MetaTrainConfig:
+    """The preset, with the constants of the rule that ``argv`` may name in place of its own."""
+    preset = PRESETS[name]
+    given = [argument.partition("=") for argument in argv if "config.rule" in argument]
+    rules = [value for flag, _, value in given if flag.lstrip("-") == "config.rule"]
+    if not rules or rules[-1] == preset.rule:
+        return preset
+    return dataclasses.replace(preset, rule=rules[-1], constants=CONSTANTS.get(rules[-1], "{}"))
 
 
 def main() -> int:
@@ -69,7 +80,9 @@ def meta_train(run: Run, workdir: Path) -> int:
     """Begin or resume the run in its directory; returns the status of the process."""
     config = run.config
     checkpoints = TrainingCheckpoints(
-        workdir / CHECKPOINTS, keep=config.keep_checkpoints, run=deciding_settings(as_dict(config))
+        workdir / CHECKPOINTS,
+        keep=config.keep_checkpoints,
+        run=deciding_settings(as_dict(config)) | {"initial_sha256": run.rule.initial_sha256},
     )
     state = resume_or_init(run, checkpoints)
     if int(state.step) < config.updates:

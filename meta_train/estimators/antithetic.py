@@ -151,6 +151,18 @@ def begin_window(
     )
 
 
+def pairs_in(window: Window, noise: Theta, inner: Any) -> PairsOfWindow:
+    """What is unrolled in a window: ``noise`` [pairs, …] like θ, ``inner`` [pairs, 2, …]."""
+    return PairsOfWindow(
+        noise=noise,
+        inner=inner,
+        restart=window.restart,
+        init_key=window.init_key,
+        unroll_key=window.unroll_key,
+        length=window.episodes.length,
+    )
+
+
 def loss_differences(
     settings: AntitheticSettings, losses: jax.Array, expected: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -247,10 +259,8 @@ def antithetic_estimator(
         (noise, score), memory = perturb(
             window.fresh, window.restart, window.episodes.age, state.memory
         )
-        inner, packed = layout.spread(unroll)(
-            PairsOfWindow(noise, state.inner, window.restart, window.init_key, window.unroll_key),
-            (theta, data),
-        )
+        pairs_of_window = pairs_in(window, noise, state.inner)
+        inner, packed = layout.spread(unroll)(pairs_of_window, (theta, data))
         # The losses are the only thing that devices tell each other: noise and credit are
         # computed alike on all of them.
         packed = layout.everywhere(packed)

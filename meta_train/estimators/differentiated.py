@@ -79,12 +79,14 @@ def differentiated_settings(
 
 class EpisodeKeys(NamedTuple):
     """Keys of one episode in one window: of the method's own draws, of the problem's init
-    and of its W steps. They are those that a pair of an evolution strategy gets.
+    and of its W steps. They are those that a pair of an evolution strategy gets. And the
+    ``length`` of the episode, in inner steps.
     """
 
     own: jax.Array
     init: jax.Array
     unroll: jax.Array
+    length: jax.Array
 
 
 class WindowOfEpisode(NamedTuple):
@@ -126,7 +128,9 @@ def differentiated_estimator(
 
     def init(key: jax.Array, theta: Theta) -> DifferentiatedState:
         theta = check_theta(theta)
-        carry = jax.eval_shape(method.begin, EpisodeKeys(key, key, key), theta)
+        carry = jax.eval_shape(
+            method.begin, EpisodeKeys(key, key, key, jnp.zeros((), jnp.int32)), theta
+        )
         return DifferentiatedState(empty_rows(carry, rows), no_episodes(rows))
 
     def one_window(mapped: tuple, shared: tuple[Theta, Data]) -> tuple[Carry, jax.Array]:
@@ -152,7 +156,8 @@ def differentiated_estimator(
             window=settings.window,
             stagger=settings.stagger,
         )
-        mapped = (EpisodeKeys(own, key_init, key_unroll), layout.everywhere(restart), state.inner)
+        keys = EpisodeKeys(own, key_init, key_unroll, episodes.length)
+        mapped = (keys, layout.everywhere(restart), state.inner)
         inner, packed = layout.spread(jax.vmap(one_window, in_axes=(0, None)))(
             mapped, (theta, data)
         )

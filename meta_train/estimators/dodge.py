@@ -50,7 +50,7 @@ def dodge(
     def begin(keys: EpisodeKeys, theta: Theta) -> DODGECarry:
         direction = jax.tree.map(lambda z: z[0], sample_normal(keys.own[None], theta))
         _, tangent, state = jax.jvp(
-            initial_floats(problem, keys.init), (theta,), (direction,), has_aux=True
+            initial_floats(problem, keys), (theta,), (direction,), has_aux=True
         )
         return DODGECarry(state, direction, tangent)
 

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_train.estimators.base import Length
-
-NEVER = np.iinfo(np.int32).max
+from meta_train.problem import NEVER
 
 
 class Episodes(NamedTuple):

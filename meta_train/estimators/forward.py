@@ -79,11 +79,11 @@ def inner_step(
     return function, floats
 
 
-def initial_floats(problem: UnrolledProblem, key: jax.Array) -> Callable[[Theta], tuple]:
+def initial_floats(problem: UnrolledProblem, keys: EpisodeKeys) -> Callable[[Theta], tuple]:
     """``θ -> (floats, state)`` of the beginning of an episode, the first to differentiate."""
 
     def function(theta: Theta) -> tuple[Leaves, Any]:
-        state = problem.init(key, theta)
+        state = problem.begin(keys.init, theta, keys.length)
         return split_floating(state)[0], state
 
     return function

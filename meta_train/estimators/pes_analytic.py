@@ -20,6 +20,7 @@ from meta_train.estimators.antithetic import (
     begin_window,
     close_window,
     loss_differences,
+    pairs_in,
 )
 from meta_train.estimators.base import (
     EstimatorInfo,
@@ -85,7 +86,7 @@ def pes_analytic(
         )
 
     def analytic(pair: PairsOfWindow, mean: Any, theta: Theta, data: Data) -> tuple:
-        keys = EpisodeKeys(pair.init_key, pair.init_key, pair.unroll_key)
+        keys = EpisodeKeys(pair.init_key, pair.init_key, pair.unroll_key, pair.length)
         result = backprop(keys, pair.restart, theta, mean, data)
         return result.carry, ravel_pytree(result.gradient)[0] * scale
 
@@ -104,9 +105,7 @@ def pes_analytic(
         check_derivative("pes_analytic", problem, key, theta, data, "reverse")
         window = begin_window(checked, key, theta, state.episodes, state.windows)
         past = past_score(state.accumulator, window.restart)
-        particles = PairsOfWindow(
-            window.fresh.noise, state.inner[0], window.restart, window.init_key, window.unroll_key
-        )
+        particles = pairs_in(window, window.fresh.noise, state.inner[0])
         inner, packed = layout.spread(both)((particles, state.inner[1]), (theta, data))
         packed = layout.everywhere(packed)  # all that devices tell each other
         flat = packed[:, 4:]

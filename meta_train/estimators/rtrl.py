@@ -48,7 +48,7 @@ def rtrl(
     checked = differentiated_settings(**settings)
 
     def begin(keys: EpisodeKeys, theta: Theta) -> RTRLCarry:
-        _, linear, state = jax.linearize(initial_floats(problem, keys.init), theta, has_aux=True)
+        _, linear, state = jax.linearize(initial_floats(problem, keys), theta, has_aux=True)
         return RTRLCarry(state, jax.vmap(linear)(unit_vectors(theta)))
 
     def step(

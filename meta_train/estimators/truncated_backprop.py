@@ -45,6 +45,9 @@ def truncated_backprop(
 def backprop_method(problem: UnrolledProblem, window: int, loss_bound: float | None) -> Method:
     """Reverse-mode differentiation of one window of one episode; the state alone is carried."""
 
+    def begin(keys: EpisodeKeys, theta: Theta) -> Any:
+        return problem.begin(keys.init, theta, keys.length)
+
     def one_window(
         keys: EpisodeKeys, restart: jax.Array, theta: Theta, carry: Any, data: Data
     ) -> WindowOfEpisode:
@@ -54,11 +57,11 @@ def backprop_method(problem: UnrolledProblem, window: int, loss_bound: float | N
             def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
                 return problem.step(key, theta, state, data)
 
-            state = choose(restart, problem.init(keys.init, theta), carry)
+            state = choose(restart, begin(keys, theta), carry)
             state, losses = jax.lax.scan(step, state, jax.random.split(keys.unroll, window))
             return count_losses(losses, loss_bound).sum(), (state, losses)
 
         gradient, (state, losses) = jax.grad(total, has_aux=True)(theta)
         return WindowOfEpisode(gradient, state, losses, jnp.zeros(()))
 
-    return Method(lambda keys, theta: problem.init(keys.init, theta), one_window, "reverse")
+    return Method(begin, one_window, "reverse")

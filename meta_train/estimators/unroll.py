@@ -13,7 +13,8 @@ from meta_train.problem import Data, Theta, UnrolledProblem
 class PairsOfWindow(NamedTuple):
     """What the unroll needs of every pair: leading axis [pairs] everywhere.
 
-    ``inner`` [pairs, 2, …]; ``restart`` says who begins an episode, with ``init_key``.
+    ``inner`` [pairs, 2, …]; ``restart`` says who begins an episode, with ``init_key``;
+    ``length``: its inner steps, int32.
     """
 
     noise: Theta
@@ -21,6 +22,7 @@ class PairsOfWindow(NamedTuple):
     restart: jax.Array
     init_key: jax.Array
     unroll_key: jax.Array
+    length: jax.Array
 
 
 def unroll_pairs(
@@ -49,8 +51,8 @@ def unroll_pairs(
         )
 
         def begin() -> Any:
-            both_signs = jax.vmap(problem.init, in_axes=(None, 0))
-            fresh = jax.vmap(both_signs)(block.init_key, perturbed)
+            both_signs = jax.vmap(problem.begin, in_axes=(None, 0, None))
+            fresh = jax.vmap(both_signs)(block.init_key, perturbed, block.length)
             return choose_rows(block.restart, fresh, block.inner)
 
         # Outside the vmap, so that a block without a restart does not pay for one.

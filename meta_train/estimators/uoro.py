@@ -51,7 +51,7 @@ def uoro(
     checked = differentiated_settings(**settings)
 
     def begin(keys: EpisodeKeys, theta: Theta) -> UOROCarry:
-        floats, pull, state = _vjp(initial_floats(problem, keys.init), theta)
+        floats, pull, state = _vjp(initial_floats(problem, keys), theta)
         nothing, still = jax.tree.map(jnp.zeros_like, (floats, theta))
         vectors = rank_one(keys.own, nothing, still, lambda nu: pull(nu)[0])
         return UOROCarry(state, *vectors)

@@ -44,7 +44,10 @@ def _baseline(
         del key
         return {k: jnp.float32(v) for k, v in hyperparameters(1e-3, "constant", 1).items()}
 
-    def build(theta: Mapping[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
+    def build(
+        theta: Mapping[str, jax.Array], num_steps: Any = None
+    ) -> optax.GradientTransformationExtraArgs:
+        del num_steps  # the horizon of a schedule is tuned apart
         return optax.with_extra_args_support(make(_schedule(theta)))
 
     return LearnedOptimizer(name, {}, init, build)

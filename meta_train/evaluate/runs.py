@@ -47,10 +47,13 @@ class Curve(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Runs side by side, each leaf [RUNS_AT_ONCE, …]; ``total``: sum of minibatch losses."""
+    """Runs side by side, each leaf [RUNS_AT_ONCE, …]; ``length``: their steps in all;
+    ``total``: sum of minibatch losses.
+    """
 
     key: jax.Array
     theta: Any
+    length: jax.Array
     state: Any
     total: jax.Array
 
@@ -86,7 +89,10 @@ class Trainer:
             data, done, count = shared
             start = jax.lax.cond(
                 done == 0,
-                lambda: (problem.init(jax.random.fold_in(row.key, 0), row.theta), 0 * row.total),
+                lambda: (
+                    problem.begin(jax.random.fold_in(row.key, 0), row.theta, row.length),
+                    0 * row.total,
+                ),
                 lambda: (row.state, row.total),
             )
 
@@ -159,7 +165,8 @@ class Trainer:
         )
         theta = jax.tree.map(lambda *x: np.stack(x), *[spec.theta for spec in specs])
         state = jax.tree.map(lambda x: np.zeros((len(specs), *x.shape), x.dtype), self._state)
-        rows = _Rows(keys, theta, state, jnp.zeros(len(specs), jnp.float32))
+        length = np.asarray([max(spec.steps, 1) for spec in specs], np.int32)
+        rows = _Rows(keys, theta, jnp.asarray(length), state, jnp.zeros(len(specs), jnp.float32))
         return jax.device_put(rows, self._rows)
 
     def _shared(self, done: int, count: int) -> tuple[Any, jax.Array, jax.Array]:

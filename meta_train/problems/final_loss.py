@@ -43,4 +43,7 @@ def final_loss(problem: UnrolledProblem, loss_bound: float | None = None) -> Unr
             loss = jnp.where(jnp.isfinite(loss), jnp.minimum(loss, loss_bound), jnp.nan)
         return FinalLossState(inner, loss), loss - state.loss
 
-    return UnrolledProblem(init, step)
+    def init_of_length(key: jax.Array, theta: Theta, length: jax.Array) -> FinalLossState:
+        return FinalLossState(problem.begin(key, theta, length), jnp.zeros((), jnp.float32))
+
+    return UnrolledProblem(init, step, init_of_length)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
-from meta_train.problem import UnrolledProblem
+from meta_train.problem import NEVER, UnrolledProblem
 from meta_train.problems.final_loss import final_loss
 from tasks.base import Arrays, Task, TaskFamily
 
@@ -26,7 +27,8 @@ class NoAccuracyError(ValueError):
 class TrainingState(NamedTuple):
     """An inner training run: its task's configuration and all that training changes.
 
-    ``evaluation``, int32: seed of the minibatch that a final loss is measured on.
+    ``evaluation``, int32: seed of the minibatch that a final loss is measured on;
+    ``num_steps``, int32: the length of the run, which some optimizers plan for.
     """
 
     configuration: Any
@@ -34,6 +36,7 @@ class TrainingState(NamedTuple):
     model_state: Any
     optimizer_state: Any
     evaluation: jax.Array
+    num_steps: jax.Array
 
 
 class InnerStep(NamedTuple):
@@ -145,12 +148,17 @@ def optimizer_training(
     chosen = META_LOSSES[meta_loss]
 
     def init(key: jax.Array, theta: Theta) -> TrainingState:
+        return init_of_length(key, theta, jnp.asarray(NEVER, jnp.int32))
+
+    def init_of_length(key: jax.Array, theta: Theta, length: jax.Array) -> TrainingState:
         key_sample, key_init = jax.random.split(key)
         configuration = family.sample(key_sample)
         params, model_state = family.build(configuration).init(key_init)
-        optimizer_state = optimizer.build(theta).init(params)
+        optimizer_state = optimizer.build(theta, num_steps=length).init(params)
         evaluation = jax.random.randint(jax.random.fold_in(key, 2), (), 0, SEEDS)
-        return TrainingState(configuration, params, model_state, optimizer_state, evaluation)
+        return TrainingState(
+            configuration, params, model_state, optimizer_state, evaluation, length
+        )
 
     def step(
         key: jax.Array, theta: Theta, state: TrainingState, data: Mapping[str, Arrays]
@@ -162,7 +170,8 @@ def optimizer_training(
         (loss, (model_state, _)), gradient = differentiate(
             state.params, state.model_state, key_loss, batch
         )
-        updates, optimizer_state = optimizer.build(theta).update(
+        transformation = optimizer.build(theta, num_steps=state.num_steps)
+        updates, optimizer_state = transformation.update(
             gradient, state.optimizer_state, state.params, value=loss
         )
         after = state._replace(
@@ -173,7 +182,7 @@ def optimizer_training(
         inner = InnerStep(task, state, after, loss)
         return after, chosen.measure(family, inner, key_measure, data)
 
-    problem = UnrolledProblem(init, step)
+    problem = UnrolledProblem(init, step, init_of_length)
     return final_loss(problem, final_loss_bound) if chosen.telescoped else problem
 
 

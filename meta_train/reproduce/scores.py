@@ -21,7 +21,7 @@ def episode_losses(
         return problem.step(key, theta, state, data)
 
     keys = jax.random.split(key_steps, length)
-    return jax.lax.scan(step, problem.init(key_init, theta), keys)[1]
+    return jax.lax.scan(step, problem.begin(key_init, theta, jnp.int32(length)), keys)[1]
 
 
 def mean_losses(

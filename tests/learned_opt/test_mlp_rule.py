@@ -4,43 +4,11 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from learned_opt import RULES
-from learned_opt.features import map_columns
-from learned_opt.rules.mlp import MOMENTUM_DECAYS, TIMESCALES
-from tests.conftest import ROOT
-
-
-def golden():
-    """Weights, starts and gradients fed to the public implementation, and what it made of them."""
-    with np.load(ROOT / "tests/golden/mlp_lopt.npz") as file:
-        arrays = dict(file)
-
-    def tree(prefix):
-        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-    theta = {}
-    for path, leaf in tree("theta/").items():
-        module, name = path.rsplit("/", 1)
-        theta.setdefault(module, {})[name] = leaf
-    steps = range(sum(key.startswith("grads/") and key.endswith("/scale") for key in arrays))
-    return theta, [
-        (tree(f"params/{t}/"), tree(f"grads/{t}/"), tree(f"params/{t + 1}/")) for t in steps
-    ]
-
-
-def test_golden_trajectory():
-    theta, steps = golden()
-    assert len(steps) == 8
-    tx = RULES["mlp"]().build(theta)
-    state, update = tx.init(steps[0][0]), jax.jit(tx.update)
-    for params, grads, expected in steps:
-        updates, state = update(grads, state, params)
-        for name, after in optax.apply_updates(params, updates).items():
-            tolerance = 1e-5 * np.abs(expected[name]).max() + 1e-7
-            np.testing.assert_allclose(after, expected[name], rtol=0, atol=tolerance, err_msg=name)
+from learned_opt.features.time import TIMESCALES
+from learned_opt.rules.mlp import MOMENTUM_DECAYS
 
 
 def plain_update(theta, step, gradient, parameter, momenta, hidden=(32, 32)):
@@ -82,17 +50,6 @@ def test_theta_is_that_of_the_haiku_mlp():
         truncated = 0.8796  # standard deviation of a normal truncated at ±2
         assert np.std(layer["w"]) * fan_in**0.5 == pytest.approx(truncated, rel=0.2)
         assert not layer["b"].any()
-
-
-@pytest.mark.parametrize("columns", [0, 3, 4, 8, 11])
-def test_columns_in_chunks_are_the_columns_at_once(columns):
-    x = jnp.arange(3.0 * columns).reshape(3, columns)
-    y = jnp.arange(1.0 * columns)
-
-    def function(x, y):
-        return jnp.stack([x.sum(axis=0) * y, y])
-
-    np.testing.assert_array_equal(map_columns(function, [x, y], chunk=4), function(x, y))
 
 
 def test_a_long_tensor_goes_through_chunks_to_the_same_update():

@@ -1,6 +1,5 @@
 """The portable format: exact, atomic, and refused with a sentence where it does not fit."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -16,6 +15,7 @@ import safetensors.numpy
 
 import learned_opt
 from learned_opt import RULES, OptimizerFormatError
+from learned_opt.portable.manifest import digest, tensor_facts
 
 
 @pytest.fixture
@@ -28,9 +28,12 @@ def saved(tmp_path):
     return tmp_path / "optimizer", rule, theta
 
 
-def edit_manifest(directory, **changes):
+def edit_manifest(directory, *, signed=True, **changes):
+    """With a SHA-256 that fits, as somebody who means harm would write it."""
     path = directory / "manifest.json"
     manifest = json.loads(path.read_text()) | changes
+    if signed:
+        manifest["sha256"] = digest(manifest)
     path.write_text(json.dumps(manifest))
 
 
@@ -158,10 +161,10 @@ def enlarge(directory):
     path.write_bytes(path.read_bytes() + bytes(1 << 20))
 
 
-def replace_theta(directory, data):
-    """With the hash of the new bytes in the manifest."""
-    (directory / "theta.safetensors").write_bytes(data)
-    edit_manifest(directory, theta={"sha256": hashlib.sha256(data).hexdigest()})
+def replace_tensors(directory, tensors):
+    """With the hashes of the new tensors in the manifest."""
+    (directory / "theta.safetensors").write_bytes(safetensors.numpy.save(tensors))
+    edit_manifest(directory, theta={name: tensor_facts(t) for name, t in tensors.items()})
 
 
 def disguise_a_pickle(directory):
@@ -169,39 +172,76 @@ def disguise_a_pickle(directory):
         def __reduce__(self):
             return os.mkdir, (str(directory / "executed"),)
 
-    replace_theta(directory, pickle.dumps(Bomb()))
+    (directory / "theta.safetensors").write_bytes(pickle.dumps(Bomb()))
 
 
 def put_a_nan(directory):
     tensors = safetensors.numpy.load_file(directory / "theta.safetensors")
     tensors[min(tensors)][0] = np.nan
-    replace_theta(directory, safetensors.numpy.save(tensors))
+    replace_tensors(directory, tensors)
+
+
+def name_another_tensor(directory):
+    tensors = safetensors.numpy.load_file(directory / "theta.safetensors")
+    replace_tensors(directory, tensors | {"more": np.zeros(3, np.float32)})
+
+
+def state_another_tensor(directory):
+    theta = json.loads((directory / "manifest.json").read_text())["theta"]
+    edit_manifest(directory, theta=theta | {"more": theta[min(theta)]})
+
+
+def lengthen_the_header(directory):
+    path = directory / "theta.safetensors"
+    path.write_bytes((1 << 60).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def repeat_a_key(directory):
+    path = directory / "manifest.json"
+    path.write_text(path.read_text().replace('"rule": "mlp"', '"rule": "mlp", "rule": "mlp"'))
+
+
+def write_a_nan(directory):
+    path = directory / "manifest.json"
+    path.write_text(path.read_text().replace('"step_multiplier": 0.02', '"step_multiplier": NaN'))
+
+
+def make_a_pipe(directory):
+    (directory / "theta.safetensors").unlink()
+    os.mkfifo(directory / "theta.safetensors")
 
 
 DAMAGE = {
-    "SHA-256": flip_a_byte,
-    "is damaged": truncate,
-    "larger than": enlarge,
+    r"is damaged: its tensor .* is not the one of the manifest": flip_a_byte,
+    "not a safetensors file: .*not fully covered": truncate,
+    "larger than the 10": enlarge,
+    "not a safetensors file, or its header is longer": lengthen_the_header,
     "not a safetensors file": disguise_a_pickle,
     "has entries that are not finite": put_a_nan,
+    "does not hold the θ .*: more is float32": name_another_tensor,
+    r"lacks the tensors \['more'\]": state_another_tensor,
     "has no theta.safetensors": lambda d: (d / "theta.safetensors").unlink(),
+    "has no theta.safetensors$": make_a_pipe,
     "is not JSON": lambda d: (d / "manifest.json").write_text("{"),
-    "not JSON": lambda d: (d / "manifest.json").write_text("[" * 100_000),
-    "larger than 262144": lambda d: (d / "manifest.json").write_text(" " * 300_000),
+    "not JSON: maximum recursion": lambda d: (d / "manifest.json").write_text("[" * 100_000),
+    "not JSON: a key stands in it twice": repeat_a_key,
+    "not JSON: NaN is no number": write_a_nan,
+    "larger than the 262144 bytes": lambda d: (d / "manifest.json").write_text(" " * 300_000),
     "not the manifest of a learned optimizer": lambda d: edit_manifest(d, format="other"),
-    "format version 99": lambda d: edit_manifest(d, version=99),
+    "format version '99'": lambda d: edit_manifest(d, version=99),
+    "format version 'True'": lambda d: edit_manifest(d, version=True),
+    "its SHA-256 is not the one": lambda d: edit_manifest(d, signed=False, licence="other"),
     "unknown rule 'nope'": lambda d: edit_manifest(d, rule="nope"),
+    "other inputs of the rule": lambda d: edit_manifest(d, inputs=["g"]),
     "no 'constants' of type dict": lambda d: edit_manifest(d, constants=[]),
+    "no 'licence' of type str": lambda d: edit_manifest(d, licence=None),
     "do not fit the rule": lambda d: edit_manifest(d, constants={"speed": 1}),
     "constants of .* do not fit": lambda d: edit_manifest(d, constants={"hidden": "wide"}),
-    "format version True": lambda d: edit_manifest(d, version=True),
     "`hidden`=30000 values": lambda d: edit_manifest(d, constants={"hidden": [1] * 30_000}),
     r"`hidden`=\[32.0": lambda d: edit_manifest(d, constants={"hidden": [32.0, 32.0]}),
     "`timescales`=": lambda d: edit_manifest(d, constants={"timescales": [1e-320]}),
-    r"`step_multiplier`=\[1e\+300": lambda d: edit_manifest(
-        d, constants={"step_multiplier": 1e300}
-    ),
-    r"`step_multiplier`=\[True": lambda d: edit_manifest(d, constants={"step_multiplier": True}),
+    r"`step_multiplier`=1e\+300": lambda d: edit_manifest(d, constants={"step_multiplier": 1e300}),
+    "`step_multiplier`=True": lambda d: edit_manifest(d, constants={"step_multiplier": True}),
     "does not hold the θ": lambda d: edit_manifest(d, constants={}),
 }
 

@@ -30,6 +30,6 @@ SGD = LearnedOptimizer(
     "sgd",
     {},
     lambda key: jnp.asarray(0.1),
-    lambda rate: optax.with_extra_args_support(optax.sgd(rate)),
+    lambda rate, num_steps=None: optax.with_extra_args_support(optax.sgd(rate)),
 )
 """θ is the learning rate."""

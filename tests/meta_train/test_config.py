@@ -44,7 +44,6 @@ def test_a_configuration_is_frozen():
         ({"sigma": float("nan")}, "`config.sigma`=nan"),
         ({"learning_rate": 0.0}, "`config.learning_rate`=0.0"),
         ({"clip_norm": float("inf")}, "`config.clip_norm`=inf"),
-        ({"step_multiplier": 0.0}, "`config.step_multiplier`=0.0"),
         ({"learning_rate_end": 1.5}, "`config.learning_rate_end`=1.5"),
         ({"loss_clip": 1.0}, "`config.loss_clip`=1.0"),
         ({"warmup": 60}, "`config.warmup`=60 leaves nothing of `config.updates`=60"),

@@ -80,7 +80,9 @@ def test_the_program_is_what_it_should_be():
 
 def test_training_runs_that_diverge_are_counted():
     """Steps of 10³⁰ explode at once: every pair, in every window."""
-    _, metrics = theta_after(dataclasses.replace(CONFIG, step_multiplier=1e30), [4])
+    _, metrics = theta_after(
+        dataclasses.replace(CONFIG, constants='{"step_multiplier": 1e30}'), [4]
+    )
     assert metrics["diverged"] == CONFIG.particles // 2
     assert metrics["meta_loss"] > 1.2
 

@@ -15,6 +15,7 @@ import numpy as np
 from meta_train.assemble import Run, assemble
 from meta_train.config import MetaTrainConfig
 from meta_train.loop import compile_advance
+from meta_train.presets import CONSTANTS
 from meta_train.problem import Theta
 from meta_train.problems.optimizer_training import optimizer_training
 from meta_train.reproduce.experiment import (
@@ -47,8 +48,7 @@ FULL = MetaTrainConfig(
     learning_rate=2e-3,
     learning_rate_end=0.0,
     warmup=1,
-    step_multiplier=0.003,
-    exponent_multiplier=0.1,
+    constants=CONSTANTS["mlp"],
 )
 FAST = dataclasses.replace(
     FULL,
@@ -105,8 +105,7 @@ def run(effort: Effort) -> Result:
             f"{config.task}: batches of 64 (the paper: 128); episodes of "
             f"{config.length_max} steps in windows of {config.window}, N = {config.particles}, "
             f"σ = {config.sigma:g}; Adam from {config.learning_rate:g} to 0 (the paper: 3e-4), "
-            f"step and exponent multipliers {config.step_multiplier:g} and "
-            f"{config.exponent_multiplier:g}; {inner_steps:,} inner steps by every estimator.",
+            f"constants {config.constants}; {inner_steps:,} inner steps by every estimator.",
             "Backpropagation averages as many episodes as there are particles; one of its inner "
             "steps takes about seven times as long.",
         ],

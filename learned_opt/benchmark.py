@@ -1,0 +1,213 @@
+"""What a step of every rule costs on this machine, beside `optax.adam`:
+
+python -m learned_opt.benchmark [--parameters=1000000] [--rules=mlp,adafactor_mlp] [--json=FILE]
+
+All rules, Adam and a matrix product take turns, so that a busy machine slows them alike; figures
+are medians over the turns, and ratios those to Adam in the same turn. The step is the update and
+`optax.apply_updates`, compiled, its state and parameters donated. The share of the matrix-product
+rate counts the nominal multiply-adds of the rule's network on every parameter, before anything
+that makes it cheaper.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt.base import LearnedOptimizer
+from learned_opt.rules import RULES
+
+TURNS = 15
+HIDDEN_LAYERS = 3
+INPUTS, OUTPUTS = 256, 32
+PRODUCT = 2048
+NUM_STEPS = 1_000
+CONSTANTS: Mapping[str, Mapping[str, Any]] = {"normalized_mlp": {"learning_rate": 1e-3}}
+
+
+class Cost(NamedTuple):
+    """Of one step: milliseconds; their ratio to Adam; nominal GFLOP/s of the network and its
+    share of the matrix-product rate, or None; bytes of state a parameter; seconds to compile.
+    """
+
+    name: str
+    milliseconds: float
+    ratio_to_adam: float
+    gflops: float | None
+    share_of_product: float | None
+    state_bytes: float
+    compile_seconds: float
+
+
+class Contestant(NamedTuple):
+    """``call()`` makes one step and waits for it; ``flops``: nominal, of its network."""
+
+    name: str
+    call: Callable[[], Any]
+    flops: float | None
+    state_bytes: float
+    compile_seconds: float
+
+
+def model(parameters: int) -> dict[str, jax.Array]:
+    """A multilayer perceptron with about so many parameters: four matrices and their biases."""
+    rest = INPUTS + OUTPUTS
+    width = round((np.sqrt(rest**2 + 4 * (HIDDEN_LAYERS - 1) * parameters) - rest) / 2 / 2)
+    sizes = [INPUTS, *[max(1, width)] * HIDDEN_LAYERS, OUTPUTS]
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    params = {}
+    for i, (rows, columns) in enumerate(pairwise(sizes)):
+        params[f"w{i}"] = jax.random.normal(keys[i], (rows, columns)) * rows**-0.5
+        params[f"b{i}"] = jnp.zeros(columns)
+    return params
+
+
+def contestant(
+    name: str,
+    tx: optax.GradientTransformationExtraArgs,
+    params: optax.Params,
+    flops: float | None = None,
+) -> Contestant:
+    """A compiled step of an optimizer, that goes on from where the one before it stopped."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    held = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, tx.init(params)))
+    gradients = jax.tree.map(lambda p: 0.01 * p + 1e-4, params)
+
+    def step(carry: Any, gradients: optax.Updates) -> Any:
+        params, state = carry
+        updates, state = tx.update(gradients, state, params, value=1.0)
+        return optax.apply_updates(params, updates), state
+
+    started = time.perf_counter()
+    compiled = jax.jit(step, donate_argnums=0).lower(held, gradients).compile()
+    seconds = time.perf_counter() - started
+    state = [held]
+
+    def call() -> None:
+        state[0] = jax.block_until_ready(compiled(state[0], gradients))
+
+    of_state = sum(leaf.nbytes for leaf in jax.tree.leaves(held[1]))
+    return Contestant(name, call, flops, of_state / size, seconds)
+
+
+def matrix_product() -> Contestant:
+    """The product of two matrices, whose rate stands for the machine's."""
+    matrix = jnp.ones((PRODUCT, PRODUCT))
+    product = jax.jit(lambda a: a @ a)
+    return Contestant(
+        "matrix product",
+        lambda: jax.block_until_ready(product(matrix)),
+        2.0 * PRODUCT**3,
+        0.0,
+        0.0,
+    )
+
+
+def nominal_flops(optimizer: LearnedOptimizer) -> float | None:
+    """Two for every weight of the per-parameter network: of one parameter; None without one."""
+    shapes = jax.eval_shape(optimizer.init, jax.random.key(0))
+    weights = [
+        leaf.size
+        for path, leaf in jax.tree.leaves_with_path(shapes)
+        if "mlp/~/linear" in jax.tree_util.keystr(path) and leaf.ndim == 2
+    ]
+    return 2.0 * sum(weights) if weights else None
+
+
+def of_rule(name: str, params: optax.Params) -> Contestant:
+    """The rule with its own constants and a random θ."""
+    optimizer = RULES[name](**CONSTANTS.get(name, {}))
+    tx = optimizer.build(optimizer.init(jax.random.key(0)), num_steps=NUM_STEPS)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    flops = nominal_flops(optimizer)
+    return contestant(name, tx, params, None if flops is None else flops * size)
+
+
+def compare(
+    adam: Contestant, product: Contestant, others: Sequence[Contestant], turns: int
+) -> list[Cost]:
+    """Let all take turns; Adam first, then the others in their order."""
+    everyone = [adam, product, *others]
+    for one in everyone:
+        one.call()
+    seconds: dict[str, list[float]] = {one.name: [] for one in everyone}
+    for _ in range(turns):
+        for one in everyone:
+            started = time.perf_counter()
+            one.call()
+            seconds[one.name].append(time.perf_counter() - started)
+    assert product.flops is not None
+    ceiling = product.flops / float(np.median(seconds[product.name]))
+
+    def cost(one: Contestant) -> Cost:
+        median = float(np.median(seconds[one.name]))
+        rate = None if one.flops is None else one.flops / median
+        return Cost(
+            name=one.name,
+            milliseconds=1e3 * median,
+            ratio_to_adam=float(np.median(np.divide(seconds[one.name], seconds[adam.name]))),
+            gflops=None if rate is None else rate / 1e9,
+            share_of_product=None if rate is None else rate / ceiling,
+            state_bytes=one.state_bytes,
+            compile_seconds=one.compile_seconds,
+        )
+
+    return [cost(one) for one in everyone]
+
+
+def measure(parameters: int, rules: Sequence[str], turns: int = TURNS) -> list[Cost]:
+    """The costs of rules on a model of about so many parameters."""
+    params = model(parameters)
+    adam = contestant("optax.adam", optax.with_extra_args_support(optax.adam(1e-3)), params)
+    return compare(adam, matrix_product(), [of_rule(name, params) for name in rules], turns)
+
+
+def table(costs: Sequence[Cost]) -> str:
+    """The costs for a terminal."""
+    rows = [
+        f"{'':<20}{'ms':>9}{'÷ Adam':>9}{'GFLOP/s':>9}{'of product':>11}{'state B':>9}"
+        f"{'compile s':>11}"
+    ]
+    for c in costs:
+        rate = "" if c.gflops is None else f"{c.gflops:.1f}"
+        share = "" if c.share_of_product is None else f"{100 * c.share_of_product:.0f} %"
+        rows.append(
+            f"{c.name:<20}{c.milliseconds:>9.2f}{c.ratio_to_adam:>9.2f}{rate:>9}{share:>11}"
+            f"{c.state_bytes:>9.1f}{c.compile_seconds:>11.1f}"
+        )
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command at the top of this file."""
+    parser = argparse.ArgumentParser(description="What a step of every update rule costs.")
+    parser.add_argument("--parameters", type=int, default=1_000_000, help="of the model, about")
+    parser.add_argument("--rules", default=",".join(RULES), help="names, with commas between")
+    parser.add_argument("--turns", type=int, default=TURNS, help="that every rule takes")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    given = parser.parse_args(arguments)
+    rules = [name for name in given.rules.split(",") if name]
+    if unknown := sorted(set(rules) - set(RULES)):
+        parser.error(f"unknown rules {unknown}; legal ones: {', '.join(RULES)}")
+    if given.parameters < 1_000 or given.turns < 1:
+        parser.error("--parameters must be at least 1000, and --turns at least 1")
+    costs = measure(given.parameters, rules, given.turns)
+    size = sum(leaf.size for leaf in jax.tree.leaves(model(given.parameters)))
+    print(f"{size:,} parameters on {jax.devices()[0].device_kind}\n{table(costs)}")
+    if given.json:
+        figures = {"parameters": size, "costs": [cost._asdict() for cost in costs]}
+        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
