@@ -1,5 +1,5 @@
 # make demo   meta-train an optimizer, evaluate it, show where the report is (about 7 minutes)
-# make test   everything that must hold before a change lands (about 10 minutes)
+# make test   everything that must hold before a change lands (about 15 minutes)
 # Both make .venv first, with the versions of constraints.txt. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3
