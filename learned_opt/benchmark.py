@@ -61,8 +61,10 @@ class Contestant(NamedTuple):
 def model(parameters: int) -> dict[str, jax.Array]:
     """A multilayer perceptron with about so many parameters: four matrices and their biases."""
     rest = INPUTS + OUTPUTS
-    width = round((np.sqrt(rest**2 + 4 * (HIDDEN_LAYERS - 1) * parameters) - rest) / 2 / 2)
-    sizes = [INPUTS, *[max(1, width)] * HIDDEN_LAYERS, OUTPUTS]
+    width = (np.sqrt(rest**2 + 4 * (HIDDEN_LAYERS - 1) * parameters) - rest) / 2 / 2
+    # Wide layers have widths that vectors divide.
+    step = 32 if width > 256 else 1
+    sizes = [INPUTS, *[max(1, step * round(width / step))] * HIDDEN_LAYERS, OUTPUTS]
     keys = jax.random.split(jax.random.key(0), len(sizes))
     params = {}
     for i, (rows, columns) in enumerate(pairwise(sizes)):

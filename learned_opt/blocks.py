@@ -1,12 +1,13 @@
 """A function of the entries of a tensor, a block of them at a time."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-BLOCK = 16_384
+BLOCK = 24_576
 """Entries; the hidden layers of a block stay in a core's cache."""
 
 
@@ -19,11 +20,9 @@ def over_blocks(
     function is called on slices along the longest axis, so that what it makes in between stays
     in the cache; elsewhere, and for arrays whose sharding is part of their type, at once.
     """
-    entries = 1
-    for extent in shape:
-        entries *= extent
+    entries = math.prod(shape)
     longest = max(range(len(shape)), key=lambda i: shape[i], default=0)
-    if entries <= block or jax.default_backend() != "cpu" or _sharded_by_type(arrays):
+    if not splitting_pays(arrays, shape, block):
         return function(arrays)
     axis = longest - len(shape)
     width = max(1, block // (entries // shape[longest]))
@@ -49,6 +48,12 @@ def over_blocks(
     extents = list(like.shape)
     extents[axis] = shape[longest]
     return jax.lax.fori_loop(0, count, write, jnp.zeros(extents, like.dtype))
+
+
+def splitting_pays(arrays: Any, shape: tuple[int, ...], block: int = BLOCK) -> bool:
+    """Whether a tensor is worth a loop of our own: a long one, on CPU, in one place."""
+    large = math.prod(shape) > block
+    return large and jax.default_backend() == "cpu" and not _sharded_by_type(arrays)
 
 
 def _sharded_by_type(arrays: Any) -> bool:

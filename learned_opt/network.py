@@ -16,7 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -25,8 +25,10 @@ import jax.numpy as jnp
 
 from learned_opt.blocks import BLOCK, over_blocks
 
-NARROW = 8
+NARROW = 4
 """Units of the widest layer that is written out."""
+
+CHAINS = 2
 
 Features = Sequence[jax.Array]
 Scales = Sequence[jax.Array | None]
@@ -84,7 +86,7 @@ def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax
     for weights, bias in layers[1:]:
         units = [jax.nn.relu(unit) for unit in units]
         units = [
-            reduce(jnp.add, [unit * weights[i, j] for i, unit in enumerate(units)]) + bias[j]
+            _sum_in_chains([unit * weights[i, j] for i, unit in enumerate(units)]) + bias[j]
             for j in range(weights.shape[1])
         ]
     return units
@@ -128,7 +130,13 @@ def _along_first(bias: jax.Array, rank: int) -> jax.Array:
 
 def _sum_by_extent(terms: Sequence[jax.Array]) -> jax.Array:
     """The sum of arrays that broadcast, the small ones first."""
-    return reduce(jnp.add, sorted(terms, key=lambda x: x.size))
+    by_shape = groupby(sorted(terms, key=lambda x: (x.size, x.shape)), key=lambda x: x.shape)
+    return reduce(jnp.add, [_sum_in_chains(list(alike)) for _, alike in by_shape])
+
+
+def _sum_in_chains(terms: Sequence[jax.Array]) -> jax.Array:
+    """The sum as a few sums side by side: a processor would wait for each addition of one."""
+    return reduce(jnp.add, [reduce(jnp.add, terms[i::CHAINS]) for i in range(CHAINS) if terms[i:]])
 
 
 class Network(NamedTuple):

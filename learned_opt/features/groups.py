@@ -122,7 +122,7 @@ def feature_groups(entries: Entries, epsilon: float) -> dict[str, jax.Array]:
 
     Each entry's features are functions of that entry alone.
     """
-    root = jax.lax.rsqrt(entries.second_moments + epsilon)
+    root = inverse_root(entries.second_moments, epsilon)
     return {
         "g": entries.gradient,
         "clipped g": jnp.clip(entries.gradient, -CLIP, CLIP),
@@ -139,6 +139,11 @@ def feature_groups(entries: Entries, epsilon: float) -> dict[str, jax.Array]:
         "1/√row": jax.lax.rsqrt(entries.row + STATISTIC_EPSILON),
         "1/√column": jax.lax.rsqrt(entries.column + STATISTIC_EPSILON),
     }
+
+
+def inverse_root(second_moments: jax.Array, epsilon: float) -> jax.Array:
+    """(v + ε)^{−1/2}."""
+    return jax.lax.rsqrt(second_moments + epsilon)
 
 
 def bounded_rsqrt(x: jax.Array) -> jax.Array:

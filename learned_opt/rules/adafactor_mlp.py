@@ -34,7 +34,7 @@ from learned_opt.features.groups import (
     group_sizes,
     input_names,
 )
-from learned_opt.features.normalization import inverse_rms
+from learned_opt.features.scales import scales_of_tensor
 from learned_opt.features.statistics import (
     Decays,
     Statistics,
@@ -100,7 +100,9 @@ def adafactor_mlp(
         ) -> tuple[jax.Array, Statistics]:
             statistics = update_statistics(before, gradient, learned)
             entries = entries_of(gradient, parameter, statistics)
-            scales = [inverse_rms(x, EPSILON) for x in features(entries)]
+            scales = scales_of_tensor(
+                entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
+            )
 
             def descend(entries: Entries) -> jax.Array:
                 inputs = [*features(entries), of_tensor(time, parameter)]

@@ -27,13 +27,14 @@ from learned_opt.constants import (
 from learned_opt.features.decays import init_offsets, learned_decays
 from learned_opt.features.groups import (
     ADAFACTOR,
+    MOMENT_EPSILON,
     Entries,
     check_group_decays,
     entries_of,
     group_sizes,
     input_names,
 )
-from learned_opt.features.normalization import inverse_rms
+from learned_opt.features.scales import scales_of_tensor
 from learned_opt.features.statistics import (
     Decays,
     Statistics,
@@ -108,7 +109,9 @@ def nominal_mlp(
         ) -> tuple[jax.Array, Statistics]:
             statistics = update_statistics(before, gradient, learned)
             entries = entries_of(gradient, parameter, statistics)
-            scales = [inverse_rms(x, EPSILON) for x in features(entries)]
+            scales = scales_of_tensor(
+                entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
+            )
 
             def descend(entries: Entries) -> jax.Array:
                 inputs = [*features(entries), of_tensor(time, parameter)]

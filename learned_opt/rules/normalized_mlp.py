@@ -38,6 +38,7 @@ from learned_opt.features.groups import (
     input_names,
 )
 from learned_opt.features.normalization import inverse_rms_of_matrices
+from learned_opt.features.scales import scales_of_matrices
 from learned_opt.features.statistics import (
     Decays,
     Statistics,
@@ -119,7 +120,9 @@ def normalized_mlp(
             gradient = jnp.clip(gradient, -LARGEST_GRADIENT, LARGEST_GRADIENT)
             statistics = update_statistics(before, gradient, decays)
             entries = entries_of(gradient, parameter, statistics)
-            scales = [inverse_rms_of_matrices(x, EPSILON) for x in features(entries)]
+            scales = scales_of_matrices(
+                entries, groups_of(entries), moment_epsilon=ROOT_EPSILON, epsilon=EPSILON
+            )
 
             def descend(arrays: tuple[Entries, list[jax.Array]]) -> jax.Array:
                 return network.apply(theta, features(arrays[0]), arrays[1])[0]
@@ -166,9 +169,14 @@ def normalized_mlp(
 
 
 def features(entries: Entries) -> list[jax.Array]:
-    """The inputs of a tensor, by group: all, or those that a tensor of rank 0 or 1 has."""
+    """The inputs of a tensor, by group."""
     groups = feature_groups(entries, ROOT_EPSILON)
-    return [groups[name] for name in (CELO if entries.gradient.ndim > 2 else WITHOUT_ROWS)]
+    return [groups[name] for name in groups_of(entries)]
+
+
+def groups_of(entries: Entries) -> tuple[str, ...]:
+    """The groups of a tensor: all, or those that one of rank 0 or 1 has."""
+    return CELO if entries.gradient.ndim > 2 else WITHOUT_ROWS
 
 
 def _with_adam_for_vectors(

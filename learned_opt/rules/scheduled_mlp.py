@@ -46,7 +46,8 @@ from learned_opt.features.loss import (
     loss_features,
     no_losses,
 )
-from learned_opt.features.normalization import inverse_rms, mean_square
+from learned_opt.features.normalization import mean_square
+from learned_opt.features.scales import scales_of_tensor
 from learned_opt.features.statistics import (
     Decays,
     Statistics,
@@ -149,7 +150,7 @@ def scheduled_mlp(
             gradient = jnp.clip(gradient, -LARGEST_GRADIENT, LARGEST_GRADIENT)
             statistics = update_statistics(before, gradient, decays)
             entries = entries_of(gradient, parameter, statistics)
-            scales = [inverse_rms(x, EPSILON) for x in features(entries)]
+            scales = scales_of_tensor(entries, CELO, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON)
             scale = jnp.sqrt(mean_square(parameter, range(parameter.ndim)) + SCALE_EPSILON)
             factor = -step_multiplier * multiplier * scale
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from learned_opt import blocks
-from learned_opt.features import groups, loss, running_loss
+from learned_opt.features import groups, loss, running_loss, scales
 from learned_opt.features.normalization import inverse_rms, inverse_rms_of_matrices
 from learned_opt.features.statistics import (
     Decays,
@@ -98,6 +98,46 @@ def test_the_scale_of_a_constant_axis_is_that_of_the_whole_tensor():
     np.testing.assert_allclose(
         inverse_rms_of_matrices(draw(2), 0.0) * draw(2), [1, -1] * np.sign(draw(2)) * [1, -1]
     )
+
+
+@pytest.mark.parametrize("decays", [DECAYS, Decays((0.9, 0.99), (0.95, 0.8), (0.5, 0.8))])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3), (2, 7, 4, 5)])
+@pytest.mark.parametrize("scales_of", [scales.scales_of_tensor, scales.scales_of_matrices])
+def test_scales_from_one_pass_are_those_of_the_features(scales_of, shape, decays, monkeypatch):
+    gradient, parameter = draw(*shape), draw(*shape, seed=1)
+    names = (*groups.CELO, *groups.ADAFACTOR)
+
+    @jax.jit
+    def scales_and_slopes(scale):
+        def all_of(scale):
+            of = init_statistics(gradient, decays, "float32")
+            of = update_statistics(of, scale * gradient, decays)
+            of = update_statistics(of, scale * parameter, decays)
+            entries = groups.entries_of(scale * gradient, parameter, of)
+            return scales_of(entries, names, moment_epsilon=1e-4, epsilon=1e-5)
+
+        slopes = jax.jacrev(lambda s: [x.sum() for x in all_of(s)])(scale)
+        return all_of(scale), slopes, jax.jvp(all_of, (scale,), (1.0,))[1]
+
+    plain = scales_and_slopes(0.7)
+    monkeypatch.setattr(scales, "splitting_pays", lambda entries, shape: True)
+    scales_and_slopes.clear_cache()
+    one_pass = scales_and_slopes(0.7)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), one_pass, plain
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "once"), [((8, 4_096), True), ((8, 4_097), False), ((8, 100), False)]
+)
+def test_one_pass_is_for_large_tensors_whose_rows_are_not_too_long(shape, once):
+    def of(x):
+        statistics = update_statistics(init_statistics(x, DECAYS, "float32"), x, DECAYS)
+        entries = groups.entries_of(x, x, statistics)
+        return scales.scales_of_tensor(entries, groups.CELO, moment_epsilon=1e-4, epsilon=1e-5)
+
+    assert ("reduce[" in str(jax.make_jaxpr(of)(jnp.zeros(shape)))) == once
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (5, 3), (3, 5), (2, 3, 4, 5)])
@@ -218,18 +258,18 @@ def test_both_forms_of_the_network_are_the_mlp_on_every_entry(shape, monkeypatch
     """Scales, constant axes and shared inputs included; against a plain product by hand."""
     import haiku as hk
 
-    sizes, hidden = (2, 1, 3), (5, 4)
+    sizes, hidden = (2, 1, 3), (4, 3)
     function = hk.without_apply_rng(
         hk.transform(lambda *args: PerParameterMLP(sum(sizes), hidden, 2)(*args))
     )
     features = [draw(2, *shape), draw(1, *shape, seed=1), draw(3, *[1] * len(shape), seed=2)]
     if shape:
         features[1] = features[1].mean(axis=-1, keepdims=True)
-    scales = [1 + draw(2, *[1] * len(shape), seed=3), None, None]
+    factors = [1 + draw(2, *[1] * len(shape), seed=3), None, None]
     theta = jax.tree.map(
         lambda x: x + 0.3, function.init(jax.random.key(0), [jnp.zeros((6, 1))], [None])
     )
-    scaled = [f if s is None else f * s for f, s in zip(features, scales, strict=True)]
+    scaled = [f if s is None else f * s for f, s in zip(features, factors, strict=True)]
     inputs = jnp.concatenate([jnp.broadcast_to(f, (f.shape[0], *shape)) for f in scaled])
     rows = inputs.reshape(6, -1).T
     for i in range(3):
@@ -237,8 +277,8 @@ def test_both_forms_of_the_network_are_the_mlp_on_every_entry(shape, monkeypatch
         rows = rows @ layer["w"] + layer["b"][None]
         rows = jax.nn.relu(rows) if i < 2 else rows
     expected = rows.T.reshape(2, *shape)
-    products = function.apply(theta, features, scales)
+    products = function.apply(theta, features, factors)
     np.testing.assert_allclose(jnp.stack(products), expected, rtol=1e-4, atol=1e-5)
     monkeypatch.setattr("learned_opt.network.BLOCK", 0)
-    written_out = function.apply(theta, features, scales)
+    written_out = function.apply(theta, features, factors)
     np.testing.assert_allclose(jnp.stack(written_out), expected, rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 
 import learned_opt
 from learned_opt import blocks, network
+from learned_opt.features import scales
 from tests.golden import trajectories
 
 mlp, adafactor_mlp, normalized_mlp = (
@@ -32,6 +33,13 @@ def test_every_step_is_that_of_the_public_implementation(name):
 @pytest.mark.parametrize("name", ["adafac_mlp_lopt_h4", "celo2"])
 def test_the_written_out_form_too(name, monkeypatch):
     monkeypatch.setattr(network, "BLOCK", 0)
+    monkeypatch.setattr(network, "NARROW", 8)
+    assert deviation(name) < 1
+
+
+@pytest.mark.parametrize("name", ["adafac_mlp_lopt_h4", "celo2", "celo2_base"])
+def test_and_with_scales_from_one_pass(name, monkeypatch):
+    monkeypatch.setattr(scales, "splitting_pays", lambda entries, shape: True)
     assert deviation(name) < 1
 
 
@@ -77,8 +85,8 @@ FAULTS = {
     "scales of the whole tensor": (
         "celo2_base",
         normalized_mlp,
-        "inverse_rms_of_matrices",
-        adafactor_mlp.inverse_rms,
+        "scales_of_matrices",
+        scales.scales_of_tensor,
     ),
     "all groups for vectors": ("celo2_base", normalized_mlp, "WITHOUT_ROWS", normalized_mlp.CELO),
     "another coefficient": ("celo2", normalized_mlp, "orthogonalized", lambda x, steps: x),
