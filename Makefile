@@ -1,5 +1,6 @@
 # make demo   meta-train an optimizer, evaluate it, show where the report is (about 7 minutes)
-# make test   everything that must hold before a change lands (about 15 minutes)
+# make test   what must hold before a change lands (about 10 minutes)
+# make test-all   the same with the long statistical and end-to-end tests (about 25 minutes)
 # Both make .venv first, with the versions of constraints.txt. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3
@@ -10,13 +11,16 @@ WORKDIR ?= runs/$(PRESET)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint
+.PHONY: demo test test-all lint
 
 demo: $(READY)
 	$(BIN)/python -m meta_train --preset=$(PRESET) --workdir=$(WORKDIR)
 	$(BIN)/python -m meta_train.evaluate --optimizer=$(WORKDIR)/optimizer --suite=$(SUITE) --workdir=$(WORKDIR)/evaluation
 
 test: lint
+	$(BIN)/python -m pytest --numprocesses=2 -m "not slow"
+
+test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2
 
 lint: $(READY)

@@ -259,6 +259,8 @@ def antithetic_estimator(
         (noise, score), memory = perturb(
             window.fresh, window.restart, window.episodes.age, state.memory
         )
+        # Else the episodes would be spread as their lengths are, and gathered over and over.
+        window = layout.everywhere(window)
         pairs_of_window = pairs_in(window, noise, state.inner)
         inner, packed = layout.spread(unroll)(pairs_of_window, (theta, data))
         # The losses are the only thing that devices tell each other: noise and credit are

@@ -105,6 +105,7 @@ def pes_analytic(
         check_derivative("pes_analytic", problem, key, theta, data, "reverse")
         window = begin_window(checked, key, theta, state.episodes, state.windows)
         past = past_score(state.accumulator, window.restart)
+        window = layout.everywhere(window)  # else spread as the lengths of its episodes are
         particles = pairs_in(window, window.fresh.noise, state.inner[0])
         inner, packed = layout.spread(both)((particles, state.inner[1]), (theta, data))
         packed = layout.everywhere(packed)  # all that devices tell each other

@@ -81,7 +81,7 @@ def make_report(
                 "source": source,
                 "rule": optimizer.manifest["rule"],
                 "constants": optimizer.manifest["constants"],
-                "theta_sha256": optimizer.manifest["theta"]["sha256"],
+                "manifest_sha256": optimizer.manifest["sha256"],
                 "meta_training": optimizer.manifest["meta_training"],
             },
             "suite": suite,

@@ -169,7 +169,7 @@ def _provenance(report: Mapping[str, Any]) -> Table:
     facts = {
         "optimizer": optimizer["source"],
         "rule": f"{optimizer['rule']} {optimizer['constants']}",
-        "SHA-256 of θ": optimizer["theta_sha256"],
+        "SHA-256 of the manifest": optimizer["manifest_sha256"],
         "meta-trained on": ", ".join(task["name"] for task in met.get("tasks", [])) or "unknown",
         "its horizons": " to ".join(map(str, met.get("horizons", []))) or "unknown",
         "its updates": f"{met.get('updates', 'unknown')}",

@@ -141,7 +141,7 @@ def extension(code, content):
 
 FOREIGN = {
     "not a msgpack file": pickle.dumps(Bomb()),
-    "unpack": b"",
+    "Unpack failed": b"",
     "holds list, not a dictionary": msgpack.packb([1]),
     "extension 7, which is no array": extension(7, b"x"),
     "bytes do not fill its shape": extension(1, msgpack.packb(([2**40], "float32", b"1234"))),

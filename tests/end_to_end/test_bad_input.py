@@ -118,6 +118,7 @@ def test_a_damaged_checkpoint(workdir):
     assert theta(workdir) == before
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint(workdir, tmp_path):
     other = tmp_path / "other"
     code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={other}", "--config.seed=5")
@@ -135,6 +136,7 @@ def refused_after_resuming(result):
     return refused((code, output, "\n".join(rest)))
 
 
+@pytest.mark.slow
 def test_a_theta_that_is_no_longer_finite_ends_the_run(tmp_path):
     settings = ("--preset=tiny", "--config.learning_rate=1e38", "--config.warmup=1")
     code, output, error = run(TRAIN, *settings, f"--workdir={tmp_path / 'run'}")
@@ -155,6 +157,7 @@ def test_a_run_that_would_not_fit_on_the_disk_is_not_begun(tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_named_and_the_run_can_go_on(tmp_path, finished):
     """The limit on the size of a file stands for a full disk: a checkpoint does not fit."""
     workdir = tmp_path / "run"
@@ -177,7 +180,7 @@ def test_a_disk_that_fills_up_is_named_and_the_run_can_go_on(tmp_path, finished)
     [
         (("--optimizer=nope", "--suite=tiny"), "no learned optimizer at 'nope'"),
         (("--optimizer={good}", "--suite=nope"), "unknown suite 'nope'; legal ones: demo, tiny"),
-        (("--optimizer={damaged}", "--suite=tiny"), "is damaged: its SHA-256"),
+        (("--optimizer={damaged}", "--suite=tiny"), "is damaged: its tensor"),
         (("--suite=tiny",), "--optimizer"),
         (("--optimizer={odd}", "--suite=tiny"), "`meta_training.horizons`=[]: must be two"),
         (("--optimizer={good}", "--suite=tiny", "--workdir=/proc/x"), "cannot be written to"),

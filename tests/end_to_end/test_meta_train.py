@@ -26,6 +26,7 @@ def undisturbed(tmp_path_factory):
     return workdir, error, time.perf_counter() - started
 
 
+@pytest.mark.slow
 def test_the_tiny_preset_runs_all_of_it_in_under_thirty_seconds(tmp_path):
     cold = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     started = time.perf_counter()
@@ -130,6 +131,7 @@ def test_killed_at_several_moments_it_ends_bit_for_bit_the_same(undisturbed, tmp
         assert ours["meta_loss"] == theirs["meta_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(undisturbed, tmp_path, number):
     workdir = tmp_path / "run"
@@ -167,6 +169,7 @@ def test_a_signal_before_the_first_update_ends_it_at_once(tmp_path, number, seco
     assert "the same command goes on" in error
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_optimizer(undisturbed, tmp_path):
     code, _, error = run(TRAIN, f"--workdir={tmp_path / 'run'}", *SETTINGS, "--config.seed=1")
     assert code == 0, error

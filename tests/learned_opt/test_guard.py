@@ -150,7 +150,14 @@ def test_arguments_out_of_range_are_named(arguments, name):
         learned_opt.guard(optax.sgd(0.1), **arguments)
 
 
-@pytest.mark.parametrize("name", ["scheduled_mlp", "rnn_mlp", "normalized_mlp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normalized_mlp",
+        pytest.param("scheduled_mlp", marks=pytest.mark.slow),
+        pytest.param("rnn_mlp", marks=pytest.mark.slow),
+    ],
+)
 def test_it_goes_around_learned_optimizers_and_into_the_transformations_of_optax(name):
     own = build(ROWS[name])
     tx = optax.chain(optax.clip_by_global_norm(1e9), learned_opt.guard(own, max_update_rms=10.0))

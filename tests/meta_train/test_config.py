@@ -27,7 +27,10 @@ def test_a_configuration_is_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rule": "nope"}, r"`config.rule`='nope' is unknown; legal ones: \['mlp'\]"),
+        (
+            {"rule": "nope"},
+            r"`config.rule`='nope' is unknown; legal ones: \['adafactor_mlp', .*'scheduled_mlp'\]",
+        ),
         (
             {"estimator": "nope"},
             r"`config.estimator`='nope' is unknown; legal ones: \['dodge', .*'pes\'",

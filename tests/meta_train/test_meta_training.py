@@ -115,6 +115,7 @@ def trained(config, devices):
     return before, jax.device_get(state.theta), jax.device_get(metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: changes["estimator"])
 def test_every_estimator_trains_the_same_on_one_device_and_on_two(changes):
     """θ moves, and the log has what `EstimatorInfo` shows."""
@@ -130,6 +131,7 @@ def test_every_estimator_trains_the_same_on_one_device_and_on_two(changes):
     assert metrics["restarts"] > 0
 
 
+@pytest.mark.slow
 def test_a_mixture_with_backpropagation_trains_an_optimizer():
     config = dataclasses.replace(CONFIG, particles=4, **OTHERS[-1])
     state, metrics = theta_after(config, [6])

@@ -104,6 +104,7 @@ def test_the_embedded_set_is_all_of_fashion_mnist():
     assert digest == EMBEDDED_SHA256
 
 
+@pytest.mark.slow
 def test_the_embedded_set_is_what_its_script_makes(monkeypatch, tmp_path):
     """From the original images where they are at hand; else from the script's own parts."""
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path))

@@ -14,6 +14,8 @@ from meta_train.problems.influence_balancing import influence_balancing
 from tests.meta_train.estimators.problems import THETA, flat, from_theta, total_loss
 from tests.meta_train.estimators.proofs import make
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 12
 KEY = jax.random.key(3)
 

@@ -17,6 +17,8 @@ from tests.meta_train.estimators.problems import (
 )
 from tests.meta_train.estimators.proofs import deviation, make
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 12
 KEY = jax.random.key(0)
 

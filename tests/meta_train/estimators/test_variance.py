@@ -7,6 +7,8 @@ import pytest
 from tests.meta_train.estimators.problems import DIRECTION, DRIFT, THETA
 from tests.meta_train.estimators.proofs import episode_sums, make
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 12
 PARTICLES = 40
 

@@ -113,6 +113,7 @@ def test_training_with_a_schedule_is_optax_sgd_with_momentum_on_the_same_minibat
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_accuracy_has_no_gradient_but_evolution_strategies_see_it():
     problem = learning_rate_schedule(
         "accuracy", hidden=[WIDTH] * HIDDEN, time_scale=float(STEPS), **SMALL
