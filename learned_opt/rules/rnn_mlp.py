@@ -321,7 +321,7 @@ class _Rule(NamedTuple):
 
         arrays = (gradient[None], parameter[None], moments)
         outputs = self.mlp.evaluate(descend, arrays, parameter.shape)
-        return outputs[0], outputs[1:].reshape(outputs.shape[0] - 1, -1).mean(axis=1)
+        return outputs[0], outputs[1:].mean(axis=tuple(range(1, outputs.ndim)))
 
 
 def clipped(
