@@ -58,7 +58,7 @@ class PerParameterMLP(hk.Module):
             _Linear(before, after, name=f"linear_{i}")
             for i, (before, after) in enumerate(pairwise(widths))
         ]
-        self.narrow = max(hidden) <= NARROW
+        self.narrow = is_narrow(hidden)
 
     def __call__(self, features: Features, scales: Scales) -> list[jax.Array]:
         """The outputs, [*shape] each, from features [inputs, *extent] in the order of the inputs.
@@ -69,6 +69,11 @@ class PerParameterMLP(hk.Module):
         entries = math.prod(jnp.broadcast_shapes(*(feature.shape[1:] for feature in features)))
         written_out = self.narrow and entries > BLOCK
         return (_written_out if written_out else _as_products)(layers, features, scales)
+
+
+def is_narrow(hidden: Sequence[int]) -> bool:
+    """Whether a network of such layers is written out on a long tensor, in one pass over it."""
+    return max(hidden) <= NARROW
 
 
 def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
@@ -160,8 +165,7 @@ def per_parameter_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Netwo
     def init(key: jax.Array) -> hk.MutableParams:
         return transformed.init(key, [jnp.zeros((inputs, 1))], [None])
 
-    narrow = max(hidden) <= NARROW
-    return Network(init, transformed.apply, _at_once if narrow else over_blocks)
+    return Network(init, transformed.apply, _at_once if is_narrow(hidden) else over_blocks)
 
 
 def _at_once(

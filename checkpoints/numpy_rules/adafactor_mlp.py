@@ -15,9 +15,6 @@ import numpy as np
 
 from checkpoints.numpy_rules import common
 
-EPSILON = 1e-5
-ROOT_EPSILON = 1e-6
-
 
 class Optimizer:
     """The rule at the top of this file."""
@@ -65,8 +62,5 @@ class Optimizer:
         """The update of one tensor, [n], and its statistics."""
         a, b = self.constants["step_multiplier"], self.constants["exponent_multiplier"]
         statistics = common.update_statistics(statistics, gradient, self.decays)
-        groups = common.feature_groups(gradient, parameter, statistics, ROOT_EPSILON)
-        features = np.concatenate([groups[name] for name in common.ADAFACTOR], axis=1)
-        features = common.over_rms(features, EPSILON)
-        d, mu = common.mlp(self.theta, "mlp/~", common.beside(features, time)).T
+        d, mu = common.adafactor_outputs(self.theta, gradient, parameter, statistics, time)
         return -a * d * np.exp(b * mu), statistics

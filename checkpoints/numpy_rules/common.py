@@ -283,6 +283,19 @@ def mlp(theta: Tensors, name: str, x: np.ndarray) -> np.ndarray:
     return x
 
 
+def adafactor_outputs(
+    theta: Tensors,
+    gradient: np.ndarray,
+    parameter: np.ndarray,
+    statistics: Tensors,
+    time: np.ndarray,
+) -> np.ndarray:
+    """The MLP on `ADAFACTOR`'s inputs, each over its RMS, and the time's: [outputs, n]."""
+    groups = feature_groups(gradient, parameter, statistics, 1e-6)
+    features = np.concatenate([groups[name] for name in ADAFACTOR], axis=1)
+    return mlp(theta, "mlp/~", beside(over_rms(features, 1e-5), time)).T
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """1/(1 + e^{−x}), in a form that does not overflow."""
     return (1 + np.tanh(x / 2)) / 2

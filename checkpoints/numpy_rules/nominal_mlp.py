@@ -15,9 +15,6 @@ import numpy as np
 
 from checkpoints.numpy_rules import common
 
-EPSILON = 1e-5
-ROOT_EPSILON = 1e-6
-
 
 class Optimizer:
     """The rule at the top of this file."""
@@ -60,11 +57,8 @@ class Optimizer:
     ) -> tuple[np.ndarray, common.Tensors]:
         """The update of one tensor, [n], and its statistics."""
         statistics = common.update_statistics(statistics, gradient, self.decays)
-        groups = common.feature_groups(gradient, parameter, statistics, ROOT_EPSILON)
-        features = np.concatenate([groups[name] for name in common.ADAFACTOR], axis=1)
-        features = common.over_rms(features, EPSILON)
         time = common.tanh_of_steps(step, self.constants["timescales"])
-        d, mu, nu = common.mlp(self.theta, "mlp/~", common.beside(features, time)).T
+        d, mu, nu = common.adafactor_outputs(self.theta, gradient, parameter, statistics, time)
         return self.combined(d, mu, nu, parameter.ravel(), statistics, step), statistics
 
     def combined(

@@ -12,12 +12,12 @@ def inverse_rms(feature: jax.Array, epsilon: float) -> jax.Array:
     A feature that is constant along an axis has the same mean there whatever the extent.
     Shapes: [inputs, *extent] → [inputs, 1, …], of the same rank.
     """
-    return _inverse_rms(feature, tuple(range(1, feature.ndim)), epsilon)
+    return inverse_rms_over(feature, range(1, feature.ndim), epsilon)
 
 
 def inverse_rms_of_matrices(feature: jax.Array, epsilon: float) -> jax.Array:
     """The same over the last two axes alone (or the last, or none, where there are fewer)."""
-    return _inverse_rms(feature, tuple(range(1, feature.ndim))[-2:], epsilon)
+    return inverse_rms_over(feature, range(1, feature.ndim)[-2:], epsilon)
 
 
 def mean_square(feature: jax.Array, axes: Sequence[int]) -> jax.Array:
@@ -31,5 +31,6 @@ def mean_square(feature: jax.Array, axes: Sequence[int]) -> jax.Array:
     return mean
 
 
-def _inverse_rms(feature: jax.Array, axes: Sequence[int], epsilon: float) -> jax.Array:
+def inverse_rms_over(feature: jax.Array, axes: Sequence[int], epsilon: float) -> jax.Array:
+    """(mean of f² over the axes + ε)^{−1/2}; the axes keep an extent of 1."""
     return jax.lax.rsqrt(mean_square(feature, axes) + epsilon)

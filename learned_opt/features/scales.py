@@ -11,7 +11,7 @@ and what is constant along an axis has the same mean there whatever the extent.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -20,7 +20,7 @@ import numpy as np
 
 from learned_opt.blocks import splitting_pays
 from learned_opt.features.groups import CLIP, Entries, feature_groups, inverse_root
-from learned_opt.features.normalization import inverse_rms, inverse_rms_of_matrices
+from learned_opt.features.normalization import inverse_rms_over
 
 LONGEST_SUM = 4_096
 """Numbers that are added one after the other; more would show in float32."""
@@ -37,16 +37,16 @@ def scales_of_tensor(
 
     ``moment_epsilon`` is added to v under its root, as in `feature_groups`.
     """
-    axes = range(entries.gradient.ndim - 1)
-    return _scales(entries, names, moment_epsilon, epsilon, inverse_rms, axes)
+    axes = range(1, entries.gradient.ndim)
+    return _scales(entries, names, moment_epsilon, epsilon, axes)
 
 
 def scales_of_matrices(
     entries: Entries, names: Sequence[str], *, moment_epsilon: float, epsilon: float
 ) -> list[jax.Array]:
     """`inverse_rms_of_matrices` of every group, of the entries' rank, in the order of the names."""
-    axes = range(entries.gradient.ndim - 1)[-2:]
-    return _scales(entries, names, moment_epsilon, epsilon, inverse_rms_of_matrices, axes)
+    axes = range(1, entries.gradient.ndim)[-2:]
+    return _scales(entries, names, moment_epsilon, epsilon, axes)
 
 
 def _scales(
@@ -54,17 +54,18 @@ def _scales(
     names: Sequence[str],
     moment_epsilon: float,
     epsilon: float,
-    plain: Callable[[jax.Array, float], jax.Array],
     axes: Sequence[int],
 ) -> list[jax.Array]:
     groups = feature_groups(entries, moment_epsilon)
     shape = entries.gradient.shape[1:]
     if len(shape) < 2 or shape[-1] > LONGEST_SUM or not splitting_pays(entries, shape):
-        return [plain(groups[name], epsilon) for name in names]
+        return [inverse_rms_over(groups[name], axes, epsilon) for name in names]
     together = [name for name in names if name in _IN_ONE_PASS]
     squares = _mean_squares(entries, together, moment_epsilon, axes)
     return [
-        jax.lax.rsqrt(squares[name] + epsilon) if name in squares else plain(groups[name], epsilon)
+        jax.lax.rsqrt(squares[name] + epsilon)
+        if name in squares
+        else inverse_rms_over(groups[name], axes, epsilon)
         for name in names
     ]
 
@@ -92,13 +93,11 @@ def _mean_squares(
     outside = {"factored g": gradient_outside, "factored m": momenta_outside}
     rows = [row for name in names for row in summed[name]]
     sums = iter(sums_over_last(*rows))
-    count = math.prod(entries.gradient.shape[1 + axis] for axis in axes)
+    count = math.prod(entries.gradient.shape[axis] for axis in axes)
     means = {}
     for name in names:
         of_rows = jnp.stack([next(sums) for _ in summed[name]])[..., None]
-        total = jnp.sum(
-            of_rows * outside.get(name, np.float32(1)), [1 + axis for axis in axes], keepdims=True
-        )
+        total = jnp.sum(of_rows * outside.get(name, np.float32(1)), tuple(axes), keepdims=True)
         means[name] = total / count
     return means
 

@@ -12,14 +12,14 @@ its argument ``layout``.
 """
 
 try:
-    import torch as _torch  # noqa: F401
-except ImportError as error:
+    from learned_opt.pytorch.errors import LearnedOptimizerError
+    from learned_opt.pytorch.optimizer import LearnedOptimizer
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
     raise ImportError(
         "`learned_opt.pytorch` needs PyTorch, which is not installed: install the extra `[torch]` "
         "of this package, learned-opt[torch]"
     ) from error
-
-from learned_opt.pytorch.errors import LearnedOptimizerError
-from learned_opt.pytorch.optimizer import LearnedOptimizer
 
 __all__ = ["LearnedOptimizer", "LearnedOptimizerError"]

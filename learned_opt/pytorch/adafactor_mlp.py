@@ -20,7 +20,7 @@ from learned_opt.pytorch.base import Constants, Theta, decays_of, device_of, num
 from learned_opt.pytorch.features import FEATURES, Entries, entries_of, inverse_rms, tanh_of_steps
 from learned_opt.pytorch.network import PerParameterMLP, over_blocks
 from learned_opt.pytorch.statistics import State, init_statistics, update_statistics
-from learned_opt.rules.adafactor_mlp import EPSILON
+from learned_opt.rules.adafactor_family import EPSILON
 
 
 class AdafactorMLPRule:

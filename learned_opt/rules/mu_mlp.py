@@ -17,7 +17,8 @@ import optax
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.constants import is_whole, short
 from learned_opt.features.time import TIMESCALES
-from learned_opt.rules.adafactor_mlp import DECAYS, SECOND_MOMENT_DECAYS, adafactor_mlp
+from learned_opt.rules.adafactor_family import DECAYS, SECOND_MOMENT_DECAYS
+from learned_opt.rules.adafactor_mlp import adafactor_mlp
 from learned_opt.tensors import required
 
 BaseShapes = Mapping[str, Sequence[int]]

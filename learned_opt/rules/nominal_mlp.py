@@ -5,48 +5,21 @@
     p ← p − α·(exp(b·ν)·n + λp) − a·d·exp(b·μ)·c      c: 1, or 1/(√v̂ + ε)
 
 Where the network says nothing (d = ν = 0) the rule is `optax.adamw(α, …, weight_decay=λ)`. Inputs
-and learned decays are those of `adafactor_mlp`; n is of the first momentum and second moment.
+and learned decays are those of `learned_opt.rules.adafactor_family`; n is of the first momentum and
+second moment.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from learned_opt.base import LearnedOptimizer, Theta
-from learned_opt.constants import (
-    check_flag,
-    check_not_negative,
-    check_positive,
-    check_state_dtype,
-    check_timescales,
-    check_widths,
-)
-from learned_opt.features.decays import init_offsets, learned_decays
-from learned_opt.features.groups import (
-    ADAFACTOR,
-    MOMENT_EPSILON,
-    Entries,
-    check_group_decays,
-    entries_of,
-    group_sizes,
-    input_names,
-)
-from learned_opt.features.scales import scales_of_tensor
-from learned_opt.features.statistics import (
-    Decays,
-    Statistics,
-    init_statistics,
-    stored,
-    update_statistics,
-)
-from learned_opt.features.time import TIMESCALES, tanh_of_steps
-from learned_opt.network import per_parameter_mlp
-from learned_opt.rules.adafactor_mlp import DECAYS, EPSILON, SECOND_MOMENT_DECAYS, features
-from learned_opt.rules.tensorwise import of_tensor, tensorwise
-from learned_opt.tensors import UpdateTensor
+from learned_opt.base import LearnedOptimizer
+from learned_opt.constants import check_flag, check_not_negative, check_positive
+from learned_opt.features.groups import Entries
+from learned_opt.features.statistics import Decays
+from learned_opt.features.time import TIMESCALES
+from learned_opt.rules.adafactor_family import DECAYS, SECOND_MOMENT_DECAYS, adafactor_family
 
 
 def nominal_mlp(
@@ -87,53 +60,19 @@ def nominal_mlp(
     )
     check_not_negative(weight_decay=weight_decay)
     check_flag(preconditioned=preconditioned)
-    check_widths(hidden=hidden)
-    check_timescales(timescales=timescales)
-    check_state_dtype(state_dtype)
-    decays = Decays(momentum_decays, second_moment_decays, factored_decays)
-    check_group_decays(decays)
-    sizes = {**group_sizes(decays), "time": len(timescales)}
-    inputs = input_names((*ADAFACTOR, "time"), sizes)
-    network = per_parameter_mlp(len(inputs), hidden, outputs=3)
 
-    def init(key: jax.Array) -> Theta:
-        return {**network.init(key), **init_offsets(decays)}
-
-    def at_step(theta: Theta, step: jax.Array) -> UpdateTensor:
-        time = tanh_of_steps(step, timescales)
-        learned = learned_decays(theta, decays)
+    def combine(
+        outputs: Sequence[jax.Array], entries: Entries, step: jax.Array, learned: Decays
+    ) -> jax.Array:
+        d, mu, nu = outputs
         beta1, beta2 = learned.momentum[0], learned.second_moment[0]
-
-        def update_one(
-            gradient: jax.Array, parameter: jax.Array, before: Statistics
-        ) -> tuple[jax.Array, Statistics]:
-            statistics = update_statistics(before, gradient, learned)
-            entries = entries_of(gradient, parameter, statistics)
-            scales = scales_of_tensor(
-                entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
-            )
-
-            def descend(entries: Entries) -> jax.Array:
-                inputs = [*features(entries), of_tensor(time, parameter)]
-                d, mu, nu = network.apply(theta, inputs, [*scales, None])
-                m = entries.momenta[0] / (1 - beta1 ** (step + 1.0))
-                v = entries.second_moments[0] / (1 - beta2 ** (step + 1.0))
-                root = jnp.sqrt(v) + nominal_epsilon
-                nominal = jnp.exp(exponent_multiplier * nu) * m / root
-                correction = step_multiplier * d * jnp.exp(exponent_multiplier * mu)
-                correction = correction / root if preconditioned else correction
-                return -nominal_rate * (nominal + weight_decay * entries.parameter[0]) - correction
-
-            update = network.evaluate(descend, entries, parameter.shape)
-            return update, stored(statistics, state_dtype, step)
-
-        return update_one
-
-    def build(theta: Theta, num_steps: Any = None) -> optax.GradientTransformationExtraArgs:
-        del num_steps
-        return tensorwise(
-            lambda p: init_statistics(p, decays, state_dtype), lambda step: at_step(theta, step)
-        )
+        m = entries.momenta[0] / (1 - beta1 ** (step + 1.0))
+        v = entries.second_moments[0] / (1 - beta2 ** (step + 1.0))
+        root = jnp.sqrt(v) + nominal_epsilon
+        nominal = jnp.exp(exponent_multiplier * nu) * m / root
+        correction = step_multiplier * d * jnp.exp(exponent_multiplier * mu)
+        correction = correction / root if preconditioned else correction
+        return -nominal_rate * (nominal + weight_decay * entries.parameter[0]) - correction
 
     constants = {
         "nominal_rate": nominal_rate,
@@ -142,11 +81,14 @@ def nominal_mlp(
         "preconditioned": preconditioned,
         "step_multiplier": step_multiplier,
         "exponent_multiplier": exponent_multiplier,
-        "hidden": list(hidden),
-        "momentum_decays": list(momentum_decays),
-        "second_moment_decays": list(second_moment_decays),
-        "factored_decays": list(factored_decays),
-        "timescales": list(timescales),
-        "state_dtype": state_dtype,
     }
-    return LearnedOptimizer("nominal_mlp", constants, init, build, inputs)
+    return adafactor_family(
+        "nominal_mlp",
+        constants,
+        combine,
+        outputs=3,
+        hidden=hidden,
+        decays=Decays(momentum_decays, second_moment_decays, factored_decays),
+        timescales=timescales,
+        state_dtype=state_dtype,
+    )

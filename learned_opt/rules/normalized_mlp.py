@@ -48,7 +48,7 @@ from learned_opt.features.statistics import (
 )
 from learned_opt.network import per_parameter_mlp
 from learned_opt.newton_schulz import orthogonalized
-from learned_opt.rules.adafactor_mlp import DECAYS
+from learned_opt.rules.adafactor_family import DECAYS
 from learned_opt.rules.tensorwise import tensorwise
 from learned_opt.tensors import UpdateTensor, real_array
 

@@ -57,7 +57,7 @@ from learned_opt.features.statistics import (
 )
 from learned_opt.features.time import FRACTIONS, tanh_of_fraction
 from learned_opt.network import per_parameter_mlp
-from learned_opt.rules.adafactor_mlp import DECAYS, EPSILON, SECOND_MOMENT_DECAYS
+from learned_opt.rules.adafactor_family import DECAYS, EPSILON, SECOND_MOMENT_DECAYS
 from learned_opt.rules.normalized_mlp import LARGEST_GRADIENT, OUTPUTS
 from learned_opt.rules.tensorwise import TensorwiseState, tensorwise
 from learned_opt.tensors import UpdateTensor, required_loss, required_steps

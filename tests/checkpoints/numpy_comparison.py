@@ -85,6 +85,10 @@ def tree_of(function):
     return jax.tree.map(function, SHAPES, is_leaf=lambda x: isinstance(x, tuple))
 
 
+def scaled(scale, values):
+    return np.asarray(values * scale, np.float32)
+
+
 @cache
 def problem():
     """Parameters, gradients of scales from 1e-3 to 10, and losses, step by step.
@@ -98,8 +102,8 @@ def problem():
     for scale in scales:
         moved = jax.tree.map(lambda p: p + 0.1 * draw.normal(size=p.shape), first)
         params.append(jax.tree.map(lambda p: np.asarray(p, np.float32), moved))
-        drawn = tree_of(lambda shape: np.asarray(draw.normal(0.2, 1.0, shape) * scale, np.float32))  # noqa: B023
-        gradients.append(drawn)
+        drawn = tree_of(lambda shape: draw.normal(0.2, 1.0, shape))
+        gradients.append(jax.tree.map(partial(scaled, scale), drawn))
     gradients[-2]["layer"]["w"][1, 2] = 5000.0
     losses = np.float32(3 * np.exp(-0.2 * np.arange(STEPS)) + draw.normal(size=STEPS))
     return params, gradients, losses

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -94,7 +95,7 @@ def updates_in_jax(given):
     params = {"w": np.arange(6, dtype=np.float32).reshape(2, 3) / 4, "b": np.ones((), np.float32)}
     state, results, update = tx.init(params), {}, jax.jit(tx.update)
     for step in range(STEPS):
-        gradients = jax.tree.map(lambda p: p * np.float32(1 + step), params)  # noqa: B023
+        gradients = jax.tree.map(partial(np.multiply, np.float32(1 + step)), params)
         updates, state = update(gradients, state, params, value=3.0 - step)
         results |= {f"{name}{step}": np.asarray(u) for name, u in updates.items()}
     return results

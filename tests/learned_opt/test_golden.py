@@ -11,9 +11,9 @@ from learned_opt import blocks, network
 from learned_opt.features import scales
 from tests.golden import trajectories
 
-mlp, adafactor_mlp, normalized_mlp = (
+mlp, adafactor_family, normalized_mlp = (
     import_module(f"learned_opt.rules.{name}")
-    for name in ("mlp", "adafactor_mlp", "normalized_mlp")
+    for name in ("mlp", "adafactor_family", "normalized_mlp")
 )
 
 
@@ -75,10 +75,10 @@ FAULTS = {
         "tanh_of_steps",
         lambda step, scales: jax.numpy.tanh((step + 1) / np.float32(scales) - 1),
     ),
-    "epsilon of the root": ("adafac_mlp_lopt_h32", adafactor_mlp, "MOMENT_EPSILON", 1e-3),
+    "epsilon of the root": ("adafac_mlp_lopt_h32", adafactor_family, "MOMENT_EPSILON", 1e-3),
     "no offsets of the decays": (
         "adafac_mlp_lopt_h4",
-        adafactor_mlp,
+        adafactor_family,
         "learned_decays",
         lambda theta, initial: type(initial)(*map(np.float32, initial)),
     ),

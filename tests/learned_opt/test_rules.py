@@ -39,15 +39,18 @@ def test_the_rule_of_celo_has_159_numbers_and_its_parts_are_apart():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["rule"])) == 159
 
 
+def normals_like(key, params):
+    keys = iter(jax.random.split(key, 8))
+    return jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params)
+
+
 def run(tx, steps=6, params=None, value=lambda t: 2.0 - 0.1 * t):
     """Updates of a few steps with gradients of several sizes."""
     params = small() if params is None else params
     state, updates = tx.init(params), []
     update = quick_jit(tx.update)
     for t in range(steps):
-        keys = iter(jax.random.split(jax.random.key(t), 8))
-        grads = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), params)  # noqa: B023
-        grads = optax.tree.scale(10.0**-t, grads)
+        grads = optax.tree.scale(10.0**-t, normals_like(jax.random.key(t), params))
         step, state = update(grads, state, params, value=value(t))
         params = optax.apply_updates(params, step)
         updates.append(step)
