@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt.blocks import BLOCK, over_blocks
 
@@ -78,18 +79,24 @@ def is_narrow(hidden: Sequence[int]) -> bool:
 
 def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
     weights, bias = layers[0]
-    inputs: list[tuple[jax.Array, jax.Array]] = []
-    for feature, scale in zip(features, scales, strict=True):
-        for i in range(feature.shape[0]):
-            row = weights[len(inputs)]
-            scaled = row if scale is None else scale[i][..., None] * _along_last(row, scale.ndim)
-            inputs.append((feature[i], scaled))
+    terms = _first_terms(weights, features, scales)
+    extent = jnp.broadcast_shapes(*(term.feature.shape[1:] for term in terms))
+    full = [term for term in terms if term.feature.shape[1:] == extent]
+    # A product is no part of the pass: within it they would be made again for every entry.
+    shared = _products([term for term in terms if term.feature.shape[1:] != extent])
+    inputs = [
+        (term.feature[i], row if term.scale is None else _scaled_row(row, term.scale[i]))
+        for term in full
+        for i, row in enumerate(term.rows)
+    ]
     units = [
-        _sum_by_extent([f * w[..., unit] for f, w in inputs]) + bias[unit]
+        _sum_by_extent([*(part[unit] for part in shared), *(f * w[..., unit] for f, w in inputs)])
+        + bias[unit]
         for unit in range(weights.shape[1])
     ]
     for weights, bias in layers[1:]:
-        units = [jax.nn.relu(unit) for unit in units]
+        # Fewer instructions than the maximum, and NaN passes here too.
+        units = [jnp.where(unit <= 0, np.float32(0), unit) for unit in units]
         units = [
             _sum_in_chains([unit * weights[i, j] for i, unit in enumerate(units)]) + bias[j]
             for j in range(weights.shape[1])
@@ -99,34 +106,54 @@ def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax
 
 def _as_products(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
     weights, bias = layers[0]
-    parts = defaultdict(list)
-    first = 0
-    for feature, scale in zip(features, scales, strict=True):
-        rows = weights[first : first + feature.shape[0]]
-        first += feature.shape[0]
-        if scale is not None and scale.size == scale.shape[0]:
-            rows = rows * scale.reshape(-1, 1)
-        elif scale is not None:
-            feature = feature * scale
-        parts[feature.shape[1:]].append((rows, feature))
-    units = _sum_by_extent(
-        [
-            _product(jnp.concatenate([w for w, _ in part]), jnp.concatenate([f for _, f in part]))
-            for part in parts.values()
-        ]
-    ) + _along_first(bias, features[0].ndim)
+    units = _sum_by_extent(_products(_first_terms(weights, features, scales)))
+    units = units + _along_first(bias, features[0].ndim)
     for weights, bias in layers[1:]:
         units = _product(weights, jax.nn.relu(units)) + _along_first(bias, units.ndim)
     return list(units)
 
 
+class _Term(NamedTuple):
+    """A feature, its scale and its rows of the first weight matrix."""
+
+    rows: jax.Array
+    feature: jax.Array
+    scale: jax.Array | None
+
+
+def _first_terms(weights: jax.Array, features: Features, scales: Scales) -> list[_Term]:
+    terms = []
+    first = 0
+    for feature, scale in zip(features, scales, strict=True):
+        rows = weights[first : first + feature.shape[0]]
+        first += feature.shape[0]
+        terms.append(_Term(rows, feature, scale))
+    return terms
+
+
+def _products(terms: Sequence[_Term]) -> list[jax.Array]:
+    """What the first layer makes of the terms: [units, *extent] for each extent among them."""
+    parts = defaultdict(list)
+    for rows, feature, scale in terms:
+        if scale is not None and scale.size == scale.shape[0]:
+            rows = rows * scale.reshape(-1, 1)
+        elif scale is not None:
+            feature = feature * scale
+        parts[feature.shape[1:]].append((rows, feature))
+    return [
+        _product(jnp.concatenate([w for w, _ in part]), jnp.concatenate([f for _, f in part]))
+        for part in parts.values()
+    ]
+
+
+def _scaled_row(row: jax.Array, scale: jax.Array) -> jax.Array:
+    """Weights [*extent or 1, units] of one input."""
+    return scale[..., None] * row.reshape(*[1] * scale.ndim, -1)
+
+
 def _product(weights: jax.Array, units: jax.Array) -> jax.Array:
     """Shapes: [inputs, outputs], [inputs, *extent] → [outputs, *extent]."""
     return jnp.tensordot(weights.T, units, axes=1)
-
-
-def _along_last(row: jax.Array, rank: int) -> jax.Array:
-    return row.reshape(*[1] * (rank - 1), -1)
 
 
 def _along_first(bias: jax.Array, rank: int) -> jax.Array:

@@ -98,7 +98,7 @@ def update_statistics(before: Statistics, gradient: jax.Array, decays: Decays) -
         assert isinstance(before.squares, FactoredMoments)
         d1, d0 = axes
         over_d0, over_d1 = (
-            jnp.mean(square + SMALLEST_SQUARE, axis=axis, keepdims=True) for axis in (d0, d1)
+            jnp.mean(square, axis=axis, keepdims=True) + SMALLEST_SQUARE for axis in (d0, d1)
         )
         squares = FactoredMoments(
             running_mean(before.squares.row, over_d0, decays.factored),
