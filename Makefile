@@ -1,6 +1,6 @@
-# make demo   meta-train an optimizer, evaluate it, show where the report is (about 7 minutes)
-# make test   what must hold before a change lands (about 10 minutes)
-# make test-all   the same with the long statistical and end-to-end tests (about 25 minutes)
+# make demo   meta-train an optimizer, evaluate it, show where the report is (7 to 15 minutes)
+# make test   what must hold before a change lands (10 to 15 minutes)
+# make test-all   the same with the long statistical and end-to-end tests (25 to 40 minutes)
 # Both make .venv first, with the versions of constraints.txt. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3

@@ -45,8 +45,10 @@ class Run(NamedTuple):
         return self.rule.optimizer
 
 
-def assemble(config: MetaTrainConfig) -> Run:
+def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
     """Read the data, check the task, and put the run together; nothing is compiled yet.
+
+    ``family`` stands in for the one that ``config.task`` names.
 
     Raises:
       ConfigError: the rule cannot be made or trained so, the task has no accuracy where that
@@ -56,7 +58,7 @@ def assemble(config: MetaTrainConfig) -> Run:
     """
     key_init, key_updates = jax.random.split(jax.random.key(config.seed))
     rule = make_rule(config, key_init)
-    family = get_family(config.task, download=config.download)
+    family = family or get_family(config.task, download=config.download)
     splits = family.load()
     check_initial_loss(family, splits)
     mesh, block = _machine(config)

@@ -18,6 +18,9 @@ from meta_train.problem import Data, Theta
 
 Metrics = Mapping[str, jax.Array]
 
+OUTER = "outer"
+"""Name of the outer step among the operations of a compiled program."""
+
 
 class MetaState(NamedTuple):
     """All that training changes, and so the whole checkpoint.
@@ -69,8 +72,9 @@ def meta_training(
         gradient, estimator_state, info = estimator.step(
             jax.random.fold_in(key, state.step), state.theta, state.estimator, data
         )
-        updates, outer_state = outer.update(gradient, state.outer, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
+        with jax.named_scope(OUTER):
+            updates, outer_state = outer.update(gradient, state.outer, state.theta)
+            theta = optax.apply_updates(state.theta, updates)
         metrics = {
             "meta_gradient_norm": optax.tree.norm(gradient),
             "theta_norm": optax.tree.norm(theta),

@@ -28,6 +28,7 @@ def image_family(
     widths: tuple[int, ...] = (),
     activation: str = "relu",
     varied: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> TaskFamily:
     """A family of models of one data set.
 
@@ -40,6 +41,7 @@ def image_family(
       activation: of the hidden layers of an MLP; a name in `ACTIVATIONS`.
       varied: sample the activation, and the scale of the initial hidden weights
         (log-uniform in [0.3, 3]), for every task; ``activation`` is then not used.
+      batch_size: examples of a minibatch.
     """
     shape = images.train[0].shape[1:]
     reconstructs = architecture == "autoencoder"
@@ -73,14 +75,14 @@ def image_family(
             activation="varied" if varied else activation if widths else "none",
             data=f"{images.name} at {shape[0]}×{shape[1]}",
             widths=widths,
-            batch_size=BATCH_SIZE,
+            batch_size=batch_size,
             horizon=HORIZON,
             initial_loss=1.0 if reconstructs else math.log(images.classes),
         ),
         load=lambda: split_images(images),
         sample=_sample_variation if varied else _sample_nothing,
         build=build,
-        batch=draw_batch,
+        batch=partial(draw_batch, size=batch_size),
         examples=first_examples,
     )
 

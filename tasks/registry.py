@@ -18,7 +18,7 @@ from tasks.base import TaskFamily
 from tasks.data.embedded import load_fashion_mnist_8x8
 from tasks.data.splits import ImageSet
 from tasks.data.tfds_images import load_tfds_images
-from tasks.image_families import image_family
+from tasks.image_families import BATCH_SIZE, image_family
 from tasks.image_models import ACTIVATIONS
 from tasks.quadratics import quadratic_family
 
@@ -51,18 +51,27 @@ class UnknownTaskError(ValueError):
         )
 
 
-def get_family(name: str, *, download: bool = False) -> TaskFamily:
+def get_family(name: str, *, download: bool = False, batch_size: int | None = None) -> TaskFamily:
     """The family of this name, its data read.
 
     Args:
       name: see the top of this file.
       download: prepare a TFDS set that is not there.
+      batch_size: examples of a minibatch, in place of the family's own.
 
     Raises:
       UnknownTaskError: a name of none of the forms above.
+      ValueError: the family has no minibatches of examples, or the size is below 1.
       DataUnavailableError: its TFDS set cannot be read here.
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size`={batch_size}: must be at least 1")
     if quadratic := _QUADRATIC.fullmatch(name):
+        if batch_size is not None:
+            raise ValueError(
+                f"`batch_size`={batch_size}: the family {name!r} has no minibatches of examples; "
+                "leave it out"
+            )
         return quadratic_family(name, int(quadratic[1]))
     match = _IMAGES.fullmatch(name)
     if match is None or not 1 <= int(match["side"]) <= 1024:
@@ -84,6 +93,7 @@ def get_family(name: str, *, download: bool = False) -> TaskFamily:
         widths=tuple(map(int, widths["widths"].split("x"))) if widths else (),
         activation=option if option in ACTIVATIONS else "relu",
         varied=option == "varied",
+        batch_size=BATCH_SIZE if batch_size is None else batch_size,
     )
 
 

@@ -18,6 +18,8 @@ from meta_train.problems.final_loss import final_loss
 from tasks.base import Arrays, Task, TaskFamily
 
 SEEDS = 2**31 - 1
+INNER_GRADIENT, RULE = "inner_gradient", "rule"
+"""Names of the parts of a step among the operations of a compiled program."""
 
 
 class NoAccuracyError(ValueError):
@@ -166,18 +168,19 @@ def optimizer_training(
         key_batch, key_loss, key_measure = jax.random.split(key, 3)
         task = family.build(state.configuration)
         differentiate = jax.value_and_grad(task.loss, has_aux=True)
-        batch = family.batch(key_batch, data["train"])
-        (loss, (model_state, _)), gradient = differentiate(
-            state.params, state.model_state, key_loss, batch
-        )
-        transformation = optimizer.build(theta, num_steps=state.num_steps)
-        updates, optimizer_state = transformation.update(
-            gradient, state.optimizer_state, state.params, value=loss
-        )
+        with jax.named_scope(INNER_GRADIENT):
+            batch = family.batch(key_batch, data["train"])
+            (loss, (model_state, _)), gradient = differentiate(
+                state.params, state.model_state, key_loss, batch
+            )
+        with jax.named_scope(RULE):
+            transformation = optimizer.build(theta, num_steps=state.num_steps)
+            updates, optimizer_state = transformation.update(
+                gradient, state.optimizer_state, state.params, value=loss
+            )
+            params = optax.apply_updates(state.params, updates)
         after = state._replace(
-            params=optax.apply_updates(state.params, updates),
-            model_state=model_state,
-            optimizer_state=optimizer_state,
+            params=params, model_state=model_state, optimizer_state=optimizer_state
         )
         inner = InnerStep(task, state, after, loss)
         return after, chosen.measure(family, inner, key_measure, data)

@@ -1,6 +1,6 @@
 """What one update of every estimator costs, beside the bare unroll of the same particles:
 
-python -m meta_train.benchmark
+python -m meta_train.benchmark.estimators
 
 The problem is that of the preset `demo`. The estimators and the bare unroll take turns, so
 that a busy machine slows them alike; what is shown are medians over the turns.

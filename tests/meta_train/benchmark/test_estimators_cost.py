@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from meta_train.benchmark import bare_unroll, compare, updates_of
+from meta_train.benchmark.estimators import bare_unroll, compare, updates_of
 from meta_train.presets import DEMO
 
 CONFIG = dataclasses.replace(DEMO, devices=2)

@@ -1,0 +1,1 @@
+"""How fast meta-training is on this machine, and what its parts and estimators cost."""
