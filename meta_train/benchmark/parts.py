@@ -2,7 +2,8 @@
 
 Every operation of the program carries the names of the scopes it was made in (its metadata). A
 fused operation belongs to the part that most of what is fused in it comes from. Times are those
-of the operations, on all threads; the shares of the parts add up to one.
+of the operations, on all threads; the shares of the parts add up to one. Recording costs about as
+much as the smallest operations, so that a part of many small ones looks larger than it is.
 """
 
 import gzip
