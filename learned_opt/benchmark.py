@@ -134,19 +134,29 @@ def of_rule(name: str, params: optax.Params) -> Contestant:
     return contestant(name, tx, params, None if flops is None else flops * size)
 
 
+def take_turns(calls: Sequence[Callable[[], Any]], turns: int) -> np.ndarray:
+    """Seconds of every call in every turn, [calls, turns], after one call of each.
+
+    A call returns what is to be waited for, if it has not waited itself.
+    """
+    for call in calls:
+        jax.block_until_ready(call())
+    seconds = np.zeros((len(calls), turns))
+    for turn in range(turns):
+        for i, call in enumerate(calls):
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[i, turn] = time.perf_counter() - started
+    return seconds
+
+
 def compare(
     adam: Contestant, product: Contestant, others: Sequence[Contestant], turns: int
 ) -> list[Cost]:
     """Let all take turns; Adam first, then the others in their order."""
     everyone = [adam, product, *others]
-    for one in everyone:
-        one.call()
-    seconds: dict[str, list[float]] = {one.name: [] for one in everyone}
-    for _ in range(turns):
-        for one in everyone:
-            started = time.perf_counter()
-            one.call()
-            seconds[one.name].append(time.perf_counter() - started)
+    taken = take_turns([one.call for one in everyone], turns)
+    seconds = {one.name: of_one for one, of_one in zip(everyone, taken, strict=True)}
     assert product.flops is not None
     ceiling = product.flops / float(np.median(seconds[product.name]))
 

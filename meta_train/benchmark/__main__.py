@@ -6,7 +6,6 @@ python -m meta_train.benchmark --task=TASK --rule=RULE --particles=N --window=W 
 estimators.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
@@ -15,6 +14,7 @@ from meta_train.benchmark.parts import PARTS
 from meta_train.benchmark.throughput import Throughput, configuration, measure
 from meta_train.command_line import run_command
 from meta_train.config import ConfigError
+from meta_train.files import write_json
 from meta_train.runtime import set_up_jax
 from tasks import get_family
 
@@ -43,7 +43,7 @@ def main() -> int:
     figures = measure(config, family, TURNS.value)
     print(as_text(figures))
     if target:
-        target.write_text(json.dumps(figures._asdict(), indent=2) + "\n")
+        write_json(target, figures._asdict())
     return 0
 
 

@@ -7,7 +7,6 @@ that a busy machine slows them alike; what is shown are medians over the turns.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_opt.benchmark import take_turns
 from meta_train.assemble import Run, assemble
+from meta_train.benchmark.throughput import caller
 from meta_train.command_line import run_command, say
 from meta_train.config import MetaTrainConfig
 from meta_train.parallel import replicated, split_leading, split_rows
@@ -63,14 +64,10 @@ def updates_of(config: MetaTrainConfig) -> Contestant:
     state = run.training.init(run.key_init)
     count = jnp.asarray(UPDATES, jnp.int32)
     compiled = run.training.advance.lower(state, count, run.key_updates, run.data).compile()
-    held = [state]
-
-    def call() -> Any:
-        held[0], metrics = compiled(held[0], count, run.key_updates, run.data)
-        return metrics
-
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.estimator))
-    return Contestant(config.estimator, call, _temporary(compiled), size)
+    return Contestant(
+        config.estimator, caller(run, compiled, state, UPDATES), _temporary(compiled), size
+    )
 
 
 def bare_unroll(config: MetaTrainConfig) -> Contestant:
@@ -133,24 +130,16 @@ def _windows(problem: UnrolledProblem, config: MetaTrainConfig, run: Run) -> Cal
 def compare(bare: Contestant, others: Sequence[Contestant], turns: int = TURNS) -> list[Cost]:
     """Let all of them take turns; ratios are to the bare unroll of the same turn."""
     everyone = [bare, *others]
-    for contestant in everyone:
-        jax.block_until_ready(contestant.call())
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in everyone}
-    for _ in range(turns):
-        for contestant in everyone:
-            started = time.perf_counter()
-            jax.block_until_ready(contestant.call())
-            seconds[contestant.name].append((time.perf_counter() - started) / UPDATES)
-    base = np.asarray(seconds[bare.name])
+    seconds = take_turns([contestant.call for contestant in everyone], turns) / UPDATES
     return [
         Cost(
             contestant.name,
-            float(np.median(seconds[contestant.name])),
-            float(np.median(np.asarray(seconds[contestant.name]) / base)),
+            float(np.median(of_one)),
+            float(np.median(of_one / seconds[0])),
             contestant.temporary,
             contestant.state,
         )
-        for contestant in everyone
+        for contestant, of_one in zip(everyone, seconds, strict=True)
     ]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from learned_opt.benchmark import PRODUCT
 from meta_train.parallel import device_mesh, replicated, split_leading
 
-PRODUCT = 2_048
 COPIED = 1 << 24  # float32 numbers, beyond the caches
 
 PRODUCT_FLOPS = 2.0 * PRODUCT**3

@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
+from learned_opt.benchmark import take_turns
 from meta_train.assemble import Run, assemble
 from meta_train.benchmark.floor import inner_step_flops
 from meta_train.benchmark.machine import COPY_BYTES, PRODUCT_FLOPS, copy, matrix_product
 from meta_train.benchmark.parts import shares_of_parts
 from meta_train.config import MetaTrainConfig, check_config
+from meta_train.meta_training import MetaState
 from meta_train.presets import CONSTANTS
 from tasks import TaskFamily
 
@@ -82,14 +84,18 @@ def measure(config: MetaTrainConfig, family: TaskFamily, turns: int) -> Throughp
     """Compile the run twice, once from the cache, let it take turns, and trace it."""
     run = assemble(config, family)
     compiled, cold, cached = _compile_twice(run)
-    calls = [matrix_product(), copy(), _caller(run, compiled, UPDATES)]
-    product, copied, updates = _take_turns(calls, turns)
+    calls = [
+        matrix_product(),
+        copy(),
+        caller(run, compiled, run.training.init(run.key_init), UPDATES),
+    ]
+    product, copied, updates = take_turns(calls, turns)
     updates = updates / UPDATES
     peak = peak_memory()  # before the trace, which holds its events
     steps = config.particles * config.window
     flops = steps * inner_step_flops(family, run.optimizer)
     seconds = float(np.median(updates))
-    shares = shares_of_parts(compiled, _caller(run, compiled, 1))
+    shares = shares_of_parts(compiled, caller(run, compiled, run.training.init(run.key_init), 1))
     return Throughput(
         task=family.name,
         rule=config.rule,
@@ -119,28 +125,16 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def _caller(run: Run, compiled: Any, updates: int) -> Callable[[], Any]:
+def caller(run: Run, compiled: Any, state: MetaState, updates: int) -> Callable[[], Any]:
+    """A call that makes so many updates, from ``state`` and then from where it stopped."""
     count = jnp.asarray(updates, jnp.int32)
-    held = [run.training.init(run.key_init)]
+    held = [state]
 
     def call() -> Any:
         held[0], metrics = compiled(held[0], count, run.key_updates, run.data)
         return metrics
 
     return call
-
-
-def _take_turns(calls: list[Callable[[], Any]], turns: int) -> np.ndarray:
-    """Seconds of every call in every turn, [calls, turns]."""
-    for call in calls:
-        jax.block_until_ready(call())
-    seconds = np.zeros((len(calls), turns))
-    for turn in range(turns):
-        for i, call in enumerate(calls):
-            started = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[i, turn] = time.perf_counter() - started
-    return seconds
 
 
 def _compile_twice(run: Run) -> tuple[Any, float, float]:

@@ -36,10 +36,13 @@ def test_products_are_counted_within_what_calls_them():
 
 
 def test_a_convolution_counts_its_kernel_at_every_place():
+    def convolve(images, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            images, kernel, (2, 2), "SAME", dimension_numbers=layout
+        )
+
     images, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 16))
-    convolve = lambda x, k: jax.lax.conv_general_dilated(  # noqa: E731
-        x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
     assert count(convolve, images, kernel) == 2 * 4 * 4 * 16 * 9 * 3
 
 
