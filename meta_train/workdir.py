@@ -71,7 +71,7 @@ def record_process(
         return []
     return [
         f"{name} was {_short(before[-1].get(name))} and is {_short(facts.get(name))}"
-        for name in ("versions", "devices", "block")
+        for name in ("versions", "devices", "block", "kernels")
         if before[-1].get(name) != facts.get(name)
     ]
 

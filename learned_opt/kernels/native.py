@@ -36,51 +36,54 @@ class NoKernelError(RuntimeError):
     """A kernel could not be built or loaded here, and why."""
 
 
-@cache
 def available() -> bool:
     """Whether the kernels can be used in this process; builds and registers them the first time."""
+    return why_not() is None
+
+
+@cache
+def why_not() -> str | None:
+    """Why rules take their plain form in this process; None where the kernels can be used."""
     try:
-        library = ctypes.CDLL(str(_built()))
+        library = _loaded()
         handler = jax.ffi.pycapsule(getattr(library, TARGET))
         jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
     except (NoKernelError, OSError, AttributeError, RuntimeError, ValueError) as error:
         _log.info("rules take their plain form: %s", error)
-        return False
-    return True
+        return str(error)
+    return None
 
 
-def _built() -> Path:
-    """The library, compiled where it is not there yet.
+def _loaded() -> ctypes.CDLL:
+    """The library, compiled where it is not there yet, and again where it is damaged.
 
     Raises:
       NoKernelError: there is no compiler, it fails, or kernels are switched off.
+      OSError: the library cannot be written, or not be loaded.
     """
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "false"):
         raise NoKernelError(f"{SWITCH}={os.environ[SWITCH]!r}")
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise NoKernelError("there is no C++ compiler here")
-    folder = _cache_folder()
-    library = folder / f"{_fingerprint(compiler)}.so"
-    if not library.exists():
-        _compile(compiler, library)
-    return library
+    path = _cache_folder() / f"{_fingerprint(compiler)}.so"
+    if path.exists():
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            _log.info("%s is damaged and compiled again: %s", path, error)
+    _compile(compiler, path)
+    return ctypes.CDLL(str(path))
 
 
 def _compile(compiler: str, library: Path) -> None:
     """Write the library whole or not at all."""
+    _log.info("compiling the kernels of learned_opt for this processor, once")
     library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".") as folder:
         made = Path(folder) / library.name
-        command = [
-            compiler,
-            *FLAGS,
-            "-isystem",
-            jax.ffi.include_dir(),
-            str(SOURCE),
-            "-o",
-            str(made),
-        ]
+        headers = ("-isystem", jax.ffi.include_dir())
+        command = [compiler, *FLAGS, *headers, str(SOURCE), "-o", str(made)]
         try:
             subprocess.run(
                 command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
@@ -95,7 +98,11 @@ def _compile(compiler: str, library: Path) -> None:
 
 def _fingerprint(compiler: str) -> str:
     """Of all that the library depends on: source, flags, compiler, XLA's headers, processor."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=30)
+    try:
+        asked = [compiler, "--version"]
+        version = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        raise NoKernelError(f"{compiler} does not say its version") from None
     facts = (
         SOURCE.read_text(encoding="utf-8"),
         FLAGS,

@@ -84,10 +84,11 @@ inline float exponential(float x) {
   sum = sum * r + 1.6666665459e-1f;
   sum = sum * r + 5.0000001201e-1f;
   sum = sum * r * r + r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  const bool last = n > 127;  // 2¹²⁸ is no number, but half of it twice is what it stands for
+  const int32_t bits = (static_cast<int32_t>(n) + (last ? 126 : 127)) << 23;
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  const float value = sum * scale;
+  const float value = (last ? 2.0f * sum : sum) * scale;
   return x > 88.7228394f ? std::numeric_limits<float>::infinity() : x != x ? x : value;
 }
 

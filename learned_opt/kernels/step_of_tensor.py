@@ -20,6 +20,9 @@ from learned_opt.kernels import native
 MOMENTA, FACTORED, FULL = 0, 1, 2
 """What the kernel's features are made of; see `Inputs` in its source."""
 
+LONG = 1 << 16
+"""Entries up to which the kernel is the faster form of every rule that it has."""
+
 Layers = Sequence[tuple[jax.Array, jax.Array]]
 
 
@@ -31,13 +34,13 @@ class Recipe(NamedTuple):
     epsilon: float
 
 
-def kernel_fits(parameter: jax.Array) -> bool:
-    """Whether a tensor is one that the kernel takes here.
+def kernel_fits(parameter: jax.Array, *, long: bool) -> bool:
+    """Whether a tensor is one that the kernel takes here; ``long``: also one of many entries.
 
     On a processor, whole on one device: XLA does not know how to cut a kernel's arrays. Particles
     inside `jax.shard_map` are; so is a model on the only device.
     """
-    if jax.default_backend() != "cpu" or parameter.size == 0:
+    if jax.default_backend() != "cpu" or not 0 < parameter.size <= (math.inf if long else LONG):
         return False
     whole = jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
     return whole and _axes_are_last(parameter.shape) and native.available()

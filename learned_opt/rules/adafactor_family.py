@@ -43,7 +43,7 @@ from learned_opt.kernels.step_of_tensor import (
     kernel_fits,
     with_derivative_of,
 )
-from learned_opt.network import per_parameter_mlp
+from learned_opt.network import is_narrow, per_parameter_mlp
 from learned_opt.rules.tensorwise import of_tensor, tensorwise
 from learned_opt.tensors import UpdateTensor
 
@@ -119,7 +119,8 @@ def adafactor_family(
         def update_one(
             gradient: jax.Array, parameter: jax.Array, before: Statistics
         ) -> tuple[jax.Array, Statistics]:
-            form = compiled if recipe and kernel_fits(parameter) else plain
+            fits = recipe is not None and kernel_fits(parameter, long=not is_narrow(hidden))
+            form = compiled if fits else plain
             before = jax.tree.map(lambda x: x.astype(jnp.float32), before)
             update, statistics = form(theta, step, gradient, parameter, before)
             return update, stored(statistics, state_dtype, step)

@@ -96,7 +96,7 @@ def mlp(
         def update_one(
             gradient: jax.Array, parameter: jax.Array, momenta: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            form = compiled if kernel_fits(parameter) else plain
+            form = compiled if kernel_fits(parameter, long=False) else plain
             momenta = momenta.astype(jnp.float32)
             update, momenta = form(theta, time, gradient, parameter, momenta)
             return update, round_to(momenta, state_dtype, step)
