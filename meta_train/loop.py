@@ -11,17 +11,14 @@ from types import FrameType
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from checkpoints import TrainingCheckpoints
 from meta_train.assemble import Run
 from meta_train.config import ConfigError
-from meta_train.meta_training import MetaState, Metrics
+from meta_train.meta_training import Advance, MetaState, Metrics
 from meta_train.metrics import MetricsWriter
-
-Advance = Callable[..., tuple[MetaState, Metrics]]
 
 
 class Outcome(NamedTuple):
@@ -40,9 +37,7 @@ class Outcome(NamedTuple):
 
 def compile_advance(run: Run, state: MetaState) -> Advance:
     """The compiled meta-step of a run, from the cache where it is there."""
-    count = jnp.zeros((), jnp.int32)
-    lowered = run.training.advance.lower(state, count, run.key_updates, run.data)
-    return lowered.compile()
+    return run.training.compiled(state, run.key_updates, run.data)
 
 
 def train(
@@ -65,7 +60,6 @@ def train(
     """
     config = run.config
     first = step = int(state.step)
-    inner_steps = config.window * config.particles
     saved: int | None = None
     with (
         heeded_signals() as stopped_by,
@@ -73,7 +67,7 @@ def train(
         progress_bar(config.updates, first) as bar,
     ):
         clock = Clock()
-        reader = _Reader(writer, bar, clock, inner_steps)
+        reader = _Reader(writer, bar, clock, config.window * config.particles)
         while step < config.updates and stopped_by() is None:
             count = min(config.log_every, config.updates - step)
             state, metrics = advance(state, np.int32(count), run.key_updates, run.data)
@@ -88,7 +82,7 @@ def train(
         if step != saved and step > first:
             checkpoints.save(step, state)
         checkpoints.wait()
-        rate = (step - first) * inner_steps / seconds
+        rate = reader.inner_steps / seconds
         return Outcome(state, step, step - first, stopped_by(), rate)
 
 
@@ -110,11 +104,14 @@ class Clock:
 
 
 class _Reader:
-    """Fetches the metrics of a call once the next call is under way."""
+    """Fetches the metrics of a call once the next call is under way.
 
-    def __init__(self, writer: MetricsWriter, bar: tqdm, clock: Clock, inner_steps: int):
+    ``inner_steps``: those done so far; ``window_steps``: of all particles in a window.
+    """
+
+    def __init__(self, writer: MetricsWriter, bar: tqdm, clock: Clock, window_steps: int):
         self._writer, self._bar, self._clock = writer, bar, clock
-        self._inner_steps = inner_steps
+        self._window_steps, self.inner_steps = window_steps, 0.0
         self._waiting: tuple[int, int, Metrics] | None = None
 
     def read_one_late(self, step: int, count: int, metrics: Metrics) -> None:
@@ -133,7 +130,9 @@ class _Reader:
                 "`config.sigma` if it is tiny, and choose another directory"
             )
         seconds = self._clock.lap()
-        rate = count * self._inner_steps / seconds
+        inner_steps = count * self._window_steps * metrics.get("tasks", 1)
+        self.inner_steps += inner_steps
+        rate = inner_steps / seconds
         cost = {"seconds": round(seconds, 6), "inner_steps_per_second": round(rate, 1)}
         self._writer.write(step, metrics | cost)
         self._bar.set_postfix_str(

@@ -17,6 +17,14 @@ from meta_train.parallel import replicated, split_leading
 from meta_train.problem import Data, Theta
 
 Metrics = Mapping[str, jax.Array]
+Advance = Callable[..., tuple["MetaState", Metrics]]
+EstimatorAt = Callable[[jax.Array], GradientEstimator]
+"""The estimator of update k, an int32 that may be traced: episodes may grow longer with it."""
+
+SUMMARY = (
+    "meta_loss", "sign_gap", "signal_to_noise", "accumulator_norm", "age", "restarts", "diverged",
+)  # fmt: skip
+"""What `summarize` gives."""
 
 OUTER = "outer"
 """Name of the outer step among the operations of a compiled program."""
@@ -39,21 +47,24 @@ class MetaTraining(NamedTuple):
 
     ``advance`` makes ``count`` updates, gives the mean of each metric over them, and takes
     over the buffers of the state. Any count is the same program, and k updates in one call
-    are bit for bit those of several.
+    are bit for bit those of several. ``compiled(state, key, data)`` is ``advance`` compiled
+    ahead for such arguments; the arrays of the state may be `jax.ShapeDtypeStruct`.
     """
 
     init: Callable[[jax.Array], MetaState]
-    advance: Any  # jitted: it can also be lowered and compiled ahead
+    advance: Any  # jitted
+    compiled: Callable[[MetaState, jax.Array, Data], Advance]
     shardings: MetaState
 
 
 def meta_training(
     init_theta: Callable[[jax.Array], Theta],
-    estimator: GradientEstimator,
+    estimator_at: EstimatorAt,
     outer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> MetaTraining:
     """Put an estimator and an outer optimizer together on a mesh of devices."""
+    estimator = estimator_at(jnp.zeros((), jnp.int32))
     whole = replicated(mesh)
 
     def init(key: jax.Array) -> MetaState:
@@ -65,22 +76,14 @@ def meta_training(
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     shardings = jax.tree.map(lambda _: whole, shapes)
-    split = jax.tree.map(lambda _: split_leading(mesh), shapes.estimator.inner)
-    shardings = shardings._replace(estimator=shardings.estimator._replace(inner=split))
+    shardings = shardings._replace(estimator=estimator_shardings(shapes.estimator, mesh))
 
     def update(state: MetaState, key: jax.Array, data: Data) -> tuple[MetaState, Metrics]:
-        gradient, estimator_state, info = estimator.step(
+        gradient, estimator_state, info = estimator_at(state.step).step(
             jax.random.fold_in(key, state.step), state.theta, state.estimator, data
         )
-        with jax.named_scope(OUTER):
-            updates, outer_state = outer.update(gradient, state.outer, state.theta)
-            theta = optax.apply_updates(state.theta, updates)
-        metrics = {
-            "meta_gradient_norm": optax.tree.norm(gradient),
-            "theta_norm": optax.tree.norm(theta),
-            **summarize(info),
-        }
-        return MetaState(state.step + 1, theta, outer_state, estimator_state), metrics
+        after, metrics = outer_step(outer, state, gradient)
+        return after._replace(estimator=estimator_state), {**metrics, **summarize(info)}
 
     def advance(
         state: MetaState, count: jax.Array, key: jax.Array, data: Data
@@ -96,16 +99,37 @@ def meta_training(
         state, sums = jax.lax.fori_loop(0, count, body, (state, zeros))
         return state, {name: total / count for name, total in sums.items()}
 
-    return MetaTraining(
-        jax.jit(init, out_shardings=shardings),
-        jax.jit(
-            advance,
-            donate_argnames="state",
-            in_shardings=(shardings, whole, whole, whole),
-            out_shardings=(shardings, whole),
-        ),
-        shardings,
+    jitted = jax.jit(
+        advance,
+        donate_argnames="state",
+        in_shardings=(shardings, whole, whole, whole),
+        out_shardings=(shardings, whole),
     )
+
+    def compiled(state: MetaState, key: jax.Array, data: Data) -> Advance:
+        return jitted.lower(state, jax.ShapeDtypeStruct((), jnp.int32), key, data).compile()
+
+    return MetaTraining(jax.jit(init, out_shardings=shardings), jitted, compiled, shardings)
+
+
+def estimator_shardings(shapes: Any, mesh: Mesh) -> Any:
+    """How the state of an estimator lies: ``inner`` split by rows, the rest whole."""
+    split = jax.tree.map(lambda _: split_leading(mesh), shapes.inner)
+    return jax.tree.map(lambda _: replicated(mesh), shapes)._replace(inner=split)
+
+
+def outer_step(
+    outer: optax.GradientTransformation, state: MetaState, gradient: Theta
+) -> tuple[MetaState, Metrics]:
+    """The update of θ by a meta-gradient, and its metrics."""
+    with jax.named_scope(OUTER):
+        updates, outer_state = outer.update(gradient, state.outer, state.theta)
+        theta = optax.apply_updates(state.theta, updates)
+    metrics = {
+        "meta_gradient_norm": optax.tree.norm(gradient),
+        "theta_norm": optax.tree.norm(theta),
+    }
+    return state._replace(step=state.step + 1, theta=theta, outer=outer_state), metrics
 
 
 def summarize(info: EstimatorInfo) -> Metrics:
