@@ -80,7 +80,7 @@ def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
     estimators: dict[str, EstimatorAt] = {}
     data: dict[str, Any] = {}
     for family in families:
-        estimators[family.name], arrays = _prepare(
+        estimators[family.name], arrays = prepare(
             config, family, rule, layout, alone=len(families) == 1
         )
         data[family.name] = put(arrays)
@@ -97,7 +97,7 @@ def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
     )
 
 
-def _prepare(
+def prepare(
     config: MetaTrainConfig, family: TaskFamily, rule: TrainedRule, layout: Layout, *, alone: bool
 ) -> tuple[EstimatorAt, Any]:
     """The estimator of a task and its data, checked; a task that is ``alone`` is not scaled."""

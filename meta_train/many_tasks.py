@@ -128,7 +128,7 @@ class ManyAdvance:
     """``(state, count, key, data) -> (state, metrics)``: see `MetaTraining`."""
 
     def __init__(self, programs: Programs, shares: Shares):
-        self._programs, self._shares = programs, shares
+        self.programs, self._shares = programs, shares
         self._returned: tuple[jax.Array | None, int] = (None, 0)
         self._running: deque[jax.Array] = deque()
 
@@ -138,21 +138,21 @@ class ManyAdvance:
         """Make ``count`` updates, dispatching all of them."""
         first = self._step_of(state)
         tasks, rest = dict(state.estimator), state._replace(estimator=())
-        gathered, sums = self._programs.begin()
+        gathered, sums = self.programs.begin()
         for step in range(first, first + int(count)):
             for name, share in self._drawn(step):
-                gathered, tasks[name], loss = self._programs.estimates[name](
+                gathered, tasks[name], loss = self.programs.estimates[name](
                     gathered, tasks[name], rest.theta, rest.step, key, share, data[name]
                 )
                 self._wait_for_a_place(loss)
-            rest, gathered, sums = self._programs.apply(rest, gathered, sums)
+            rest, gathered, sums = self.programs.apply(rest, gathered, sums)
         rows = {name: (task.sums, task.row) for name, task in tasks.items()}
-        metrics = self._programs.report(sums, rows, np.int32(count), rest.step)
+        metrics = self.programs.report(sums, rows, np.int32(count), rest.step)
         self._returned = rest.step, first + int(count)
         return rest._replace(estimator=tasks), metrics
 
     def _drawn(self, step: int) -> Iterator[tuple[str, np.float32]]:
-        for name, share in zip(self._programs.estimates, self._shares(step), strict=True):
+        for name, share in zip(self.programs.estimates, self._shares(step), strict=True):
             if share > 0:
                 yield name, np.float32(share)
 

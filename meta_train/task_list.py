@@ -110,7 +110,7 @@ def _uniform(seed: int, update: int, size: int) -> np.ndarray:
     """Numbers in [0, 1) for the tasks of an update, [1 + size].
 
     From the bits of the generator: NumPy promises that they stay as they are, and not what its
-    distributions make of them.
+    distributions make of them. Multiples of 2⁻³², so that n − u is exact.
     """
     bits = np.random.PCG64(np.random.SeedSequence((seed, update))).random_raw(1 + size)
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(32)) * 2.0**-32
