@@ -61,11 +61,11 @@ def quiet_libraries() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     for name in ("jax", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    _quiet_failed_writes()
+    quiet_failed_transfers()
 
 
-def _quiet_failed_writes() -> None:
-    """Once a write has failed, TensorStore prints a trace for every other array it was writing.
+def quiet_failed_transfers() -> None:
+    """Once a write or read has failed, TensorStore prints a trace for every other array of it.
 
     Orbax has closed the event loop that they report to: let them report to nobody.
     """

@@ -130,12 +130,13 @@ def go_on(run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckp
 
 def resume_or_init(run: Run, checkpoints: TrainingCheckpoints) -> MetaState:
     """The newest state of the run, or its first, on the devices of the run."""
-    step = checkpoints.latest()
-    if step is None:
+    found = checkpoints.restore_newest(jax.eval_shape(run.training.init, run.key_init))
+    if found is None:
         return run.training.init(run.key_init)
-    say(f"resuming after update {step}")
-    saved = checkpoints.restore(step, jax.eval_shape(run.training.init, run.key_init))
-    return jax.device_put(saved, run.training.shardings)
+    for reason in found.passed_over:
+        say(f"note: {reason}; it is left out, and the one before is taken")
+    say(f"resuming after update {found.step}")
+    return jax.device_put(found.state, run.training.shardings)
 
 
 def check_skipped(config: MetaTrainConfig, state: MetaState) -> None:
