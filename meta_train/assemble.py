@@ -15,7 +15,7 @@ from meta_train.estimation import make_estimator, rows_of
 from meta_train.estimators import GradientEstimator
 from meta_train.estimators.base import Layout
 from meta_train.many_tasks import many_task_training
-from meta_train.meta_training import EstimatorAt, MetaTraining, meta_training
+from meta_train.meta_training import EstimatorAt, MetaTraining, meta_training, outer_step
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import default_block, device_mesh, put_once, replicated, split_rows
 from meta_train.problem import UnrolledProblem
@@ -131,12 +131,18 @@ def prepare(
 def _training_of(
     config: MetaTrainConfig, rule: TrainedRule, estimators: Mapping[str, EstimatorAt], mesh: Mesh
 ) -> MetaTraining:
-    init, outer = rule.optimizer.init, outer_optimizer(config)
-    if len(estimators) == 1:
-        (estimator_at,) = estimators.values()
-        return meta_training(init, estimator_at, outer, mesh)
-    drawn = partial(shares, tasks_of(config), config.tasks_per_update, config.seed)
-    return many_task_training(init, estimators, outer, mesh, drawn, log_every=config.log_every)
+    init, log_every, several = rule.optimizer.init, config.log_every, len(estimators) > 1
+    outer = outer_step(
+        outer_optimizer(config),
+        log_every=log_every,
+        gradient_limit=config.gradient_limit,
+        others=("tasks",) if several else (),
+    )
+    if several:
+        drawn = partial(shares, tasks_of(config), config.tasks_per_update, config.seed)
+        return many_task_training(init, estimators, outer, mesh, drawn, log_every=log_every)
+    (estimator_at,) = estimators.values()
+    return meta_training(init, estimator_at, outer, mesh)
 
 
 def check_meta_loss(problem: UnrolledProblem, optimizer: LearnedOptimizer, data: Any) -> None:

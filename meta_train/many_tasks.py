@@ -26,8 +26,8 @@ from meta_train.meta_training import (
     MetaState,
     MetaTraining,
     Metrics,
+    OuterStep,
     estimator_shardings,
-    outer_step,
     summarize,
 )
 from meta_train.parallel import replicated
@@ -68,9 +68,9 @@ class TaskState(NamedTuple):
 
 class Programs(NamedTuple):
     """``estimates``, by task: (gathered, task's state, θ, step, key, share, data) -> (gathered,
-    task's state, loss); ``apply(state, gathered, sums) -> (state, gathered, sums)``, with the
-    state but for its tasks; ``begin() -> (gathered, sums)``; ``report(sums, {task: (sums, row)},
-    count, step) -> metrics``. All jitted, or all compiled.
+    task's state, loss); ``apply(state, gathered) -> (state, gathered)``, with the state but for
+    its tasks, and nothing gathered any more, as ``begin()`` has it; ``report(state, {task: (sums,
+    row)}) -> metrics``. All jitted, or all compiled.
     """
 
     estimates: Mapping[str, Any]
@@ -82,17 +82,18 @@ class Programs(NamedTuple):
 def many_task_training(
     init_theta: Callable[[jax.Array], Theta],
     estimators: Mapping[str, EstimatorAt],
-    outer: optax.GradientTransformation,
+    outer: OuterStep,
     mesh: Mesh,
     shares: Shares,
     *,
     log_every: int,
 ) -> MetaTraining:
-    """Put the estimators of several tasks and an outer optimizer together on a mesh.
+    """Put the estimators of several tasks and an outer step together on a mesh.
 
-    ``shares(k)`` are those of the tasks in update k, in the order of ``estimators``. The data of
-    the training are by task, as the state of the estimator is. A row of the log is ``log_every``
-    updates, and what it says of a task is over its windows in the row.
+    ``outer`` takes "tasks" in its summary; ``shares(k)`` are those of the tasks in update k, in
+    the order of ``estimators``. The data of the training are by task, as the state of the
+    estimator is. A row of the log is ``log_every`` updates, and what it says of a task is over
+    its windows in the row.
     """
 
     def init(key: jax.Array) -> MetaState:
@@ -106,7 +107,7 @@ def many_task_training(
             )
             for i, (name, at) in enumerate(estimators.items())
         }
-        return MetaState(jnp.zeros((), jnp.int32), theta, outer.init(theta), states)
+        return outer.init(theta, states)
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     whole = replicated(mesh)
@@ -138,16 +139,16 @@ class ManyAdvance:
         """Make ``count`` updates, dispatching all of them."""
         first = self._step_of(state)
         tasks, rest = dict(state.estimator), state._replace(estimator=())
-        gathered, sums = self.programs.begin()
+        gathered = self.programs.begin()
         for step in range(first, first + int(count)):
             for name, share in self._drawn(step):
                 gathered, tasks[name], loss = self.programs.estimates[name](
                     gathered, tasks[name], rest.theta, rest.step, key, share, data[name]
                 )
                 self._wait_for_a_place(loss)
-            rest, gathered, sums = self.programs.apply(rest, gathered, sums)
+            rest, gathered = self.programs.apply(rest, gathered)
         rows = {name: (task.sums, task.row) for name, task in tasks.items()}
-        metrics = self.programs.report(sums, rows, np.int32(count), rest.step)
+        metrics = self.programs.report(rest, rows)
         self._returned = rest.step, first + int(count)
         return rest._replace(estimator=tasks), metrics
 
@@ -169,34 +170,28 @@ class ManyAdvance:
 
 def _programs(
     estimators: Mapping[str, EstimatorAt],
-    outer: optax.GradientTransformation,
+    outer: OuterStep,
     shapes: MetaState,
     shardings: MetaState,
     log_every: int,
 ) -> Programs:
     whole, rest = shardings.step, shardings._replace(estimator=())
 
-    def begin() -> tuple[Gathered, Metrics]:
+    def begin() -> Gathered:
         zero = jnp.zeros((), jnp.float32)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.theta)
-        sums = dict.fromkeys((*SUMMARY, "meta_gradient_norm", "theta_norm", "tasks"), zero)
-        return Gathered(zeros, zero, dict.fromkeys(SUMMARY, zero), zero), sums
+        return Gathered(zeros, zero, dict.fromkeys(SUMMARY, zero), zero)
 
-    def apply(
-        state: MetaState, gathered: Gathered, sums: Metrics
-    ) -> tuple[MetaState, Gathered, Metrics]:
-        state, metrics = outer_step(outer, state, gathered.gradient)
+    def apply(state: MetaState, gathered: Gathered) -> tuple[MetaState, Gathered]:
         noise = signal_to_noise(gathered.gradient, gathered.variance)
-        metrics = {**metrics, **gathered.metrics, "signal_to_noise": noise, "tasks": gathered.tasks}
-        sums = {name: total + metrics[name] for name, total in sums.items()}
-        return state, jax.tree.map(jnp.zeros_like, gathered), sums
+        summary = {**gathered.metrics, "signal_to_noise": noise, "tasks": gathered.tasks}
+        state = outer.step(state, gathered.gradient, summary)
+        return state, jax.tree.map(jnp.zeros_like, gathered)
 
-    def report(
-        sums: Metrics, rows: Mapping[str, Any], count: jax.Array, step: jax.Array
-    ) -> Metrics:
-        metrics = {name: total / count for name, total in sums.items()}
+    def report(state: MetaState, rows: Mapping[str, Any]) -> Metrics:
+        metrics = dict(outer.metrics(state))
         for task, (total, row) in rows.items():
-            total = jnp.where(row == (step - 1) // log_every, total, 0)
+            total = jnp.where(row == (state.step - 1) // log_every, total, 0)
             metrics |= {f"{name}/{task}": total[i] / total[-1] for i, name in enumerate(OF_TASK)}
             metrics[f"windows/{task}"] = total[-1]
         return metrics
@@ -213,12 +208,12 @@ def _programs(
         },
         apply=jax.jit(
             apply,
-            donate_argnums=(0, 1, 2),
-            in_shardings=(rest, whole, whole),
-            out_shardings=(rest, whole, whole),
+            donate_argnums=(0, 1),
+            in_shardings=(rest, whole),
+            out_shardings=(rest, whole),
         ),
         begin=jax.jit(begin, out_shardings=whole),
-        report=jax.jit(report, in_shardings=whole, out_shardings=whole),
+        report=jax.jit(report, in_shardings=(rest, whole), out_shardings=whole),
     )
 
 
@@ -261,9 +256,9 @@ def _compile(
     programs: Programs, state: MetaState, key: jax.Array, data: Mapping[str, Data]
 ) -> Programs:
     """All programs compiled: traced one after the other, and compiled side by side meanwhile."""
-    gathered, sums = jax.eval_shape(programs.begin)
+    gathered = jax.eval_shape(programs.begin)
     rest = state._replace(estimator=())
-    scalar, count = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+    share = jax.ShapeDtypeStruct((), jnp.float32)
     rows = {name: (task.sums, task.row) for name, task in state.estimator.items()}
     with ThreadPoolExecutor(usable_cores()) as pool:
         estimates = {
@@ -274,7 +269,7 @@ def _compile(
                     state.theta,
                     state.step,
                     key,
-                    scalar,
+                    share,
                     data[name],
                 ).compile
             )
@@ -282,7 +277,7 @@ def _compile(
         }
         return Programs(
             {name: future.result() for name, future in estimates.items()},
-            programs.apply.lower(rest, gathered, sums).compile(),
+            programs.apply.lower(rest, gathered).compile(),
             programs.begin.lower().compile(),
-            programs.report.lower(sums, rows, count, state.step).compile(),
+            programs.report.lower(rest, rows).compile(),
         )

@@ -17,7 +17,7 @@ from meta_train.config import check_config, tasks_of
 from meta_train.estimation import make_estimator, rows_of
 from meta_train.estimators.base import ALL_AT_ONCE
 from meta_train.many_tasks import OF_TASK, many_task_training
-from meta_train.meta_training import SUMMARY, summarize
+from meta_train.meta_training import SUMMARY, outer_step, summarize
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import device_mesh, replicated, split_rows
 from meta_train.presets import TINY
@@ -76,7 +76,7 @@ def training_of(config, devices, calls=None):
     return many_task_training(
         lambda key: QUADRATIC_THETA,
         estimators_of(config, split_rows(mesh, 1), calls),
-        outer_optimizer(config),
+        outer_step(outer_optimizer(config), log_every=config.log_every, others=("tasks",)),
         mesh,
         partial(shares, tasks_of(config), config.tasks_per_update, config.seed),
         log_every=config.log_every,
