@@ -6,20 +6,36 @@ another run, or one that a disk has changed, is refused.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+DAMAGED = ".damaged."
+"""Beginning of the name of a checkpoint that was set aside; Orbax does not see it."""
+
 
 class CheckpointError(OSError):
     """A checkpoint that cannot be read, and the way out."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint of this run that cannot be read; the one before it may do."""
+
+
+class Restored(NamedTuple):
+    """``state`` of checkpoint ``step``, as NumPy arrays; what is wrong with newer ones."""
+
+    step: int
+    state: Any
+    passed_over: list[str]
 
 
 class TrainingCheckpoints:
@@ -46,10 +62,38 @@ class TrainingCheckpoints:
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._damaged: list[int] = []
+        self._saved = False
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint, or None."""
         return self._manager.latest_step()
+
+    def restore_newest(self, like: Any) -> Restored | None:
+        """The newest checkpoint that can be read, or None where there is none at all.
+
+        Those that are damaged stay as they are until the next is saved.
+
+        Args:
+          like: a pytree of arrays or `jax.ShapeDtypeStruct` of the shapes to expect.
+
+        Raises:
+          CheckpointError: all of them are damaged, or one holds another state.
+        """
+        passed_over: list[str] = []
+        self._damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return Restored(step, self.restore(step, like), passed_over)
+            except DamagedCheckpointError as error:
+                passed_over.append(str(error))
+                self._damaged.append(step)
+        if passed_over:
+            raise CheckpointError(
+                f"none of the checkpoints can be read: {'; '.join(passed_over)}; nothing was "
+                "changed: bring one back from a copy, or choose another directory to begin again"
+            )
+        return None
 
     def save(self, step: int, state: Any) -> None:
         """Write ``state`` as checkpoint ``step``.
@@ -63,7 +107,8 @@ class TrainingCheckpoints:
         # A view of a CPU buffer would keep the next call from taking the buffer over.
         copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
         with _as_checkpoint_errors(self._directory):
-            identity = {"run": self._run, "digest": _digest(copied)}
+            self._set_damaged_aside()
+            identity = _sealed({"run": self._run, "digest": _digest(copied)})
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -75,6 +120,7 @@ class TrainingCheckpoints:
                 f"checkpoint {step} was not written to {str(self._directory)!r}: "
                 f"there is checkpoint {self.latest()} already"
             )
+        self._saved = True
 
     def restore(self, step: int, like: Any) -> Any:
         """Checkpoint ``step`` as NumPy arrays.
@@ -84,28 +130,27 @@ class TrainingCheckpoints:
           like: a pytree of arrays or `jax.ShapeDtypeStruct` of the shapes to expect.
 
         Raises:
-          CheckpointError: it is damaged, or holds another state.
+          DamagedCheckpointError: it cannot be read, or is not what was saved.
+          CheckpointError: it holds another state.
         """
         template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         name = f"checkpoint {str(self._directory / str(step))!r}"
         try:
             identity = self._restore(step, identity=ocp.args.JsonRestore()).identity
+            if identity != _sealed(identity):
+                raise ValueError("whose it is has changed")
             differing = "; ".join(differences(identity["run"], self._run))
             if not differing:
                 state = self._restore(step, state=ocp.args.StandardRestore(template)).state
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            raise CheckpointError(
-                f"{name} is damaged ({_reason(error)}); remove this folder to go on from the one "
-                "before"
-            ) from error
+            raise DamagedCheckpointError(f"{name} is damaged ({_reason(error)})") from error
         if differing:
             raise CheckpointError(
                 f"{name} is of another run: {differing}; choose another directory"
             )
         if _digest(state) != identity["digest"]:
-            raise CheckpointError(
-                f"{name} is damaged (its arrays are not those that were saved); remove this "
-                "folder to go on from the one before"
+            raise DamagedCheckpointError(
+                f"{name} is damaged (its arrays are not those that were saved)"
             )
         if _kinds(state) != _kinds(template):
             raise CheckpointError(
@@ -116,11 +161,24 @@ class TrainingCheckpoints:
     def _restore(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 
+    def _set_damaged_aside(self) -> None:
+        """Make their numbers free, for the run comes by them again."""
+        for step in self._damaged:
+            aside = self._directory / f"{DAMAGED}{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(self._directory / str(step), aside)
+        if self._damaged:
+            self._damaged = []
+            self._manager.reload()
+
     def wait(self) -> None:
         """Return once every checkpoint is on disk; raises what writing one raised."""
         with _as_checkpoint_errors(self._directory):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        if self._saved:  # nobody needs them any more
+            for aside in self._directory.glob(f"{DAMAGED}*"):
+                shutil.rmtree(aside, ignore_errors=True)
 
     def close(self) -> None:
         """`wait`, then free the writers."""
@@ -138,6 +196,13 @@ def _as_checkpoint_errors(directory: Path) -> Iterator[None]:
         if "space left" in str(error) or "too large" in str(error):
             raise CheckpointError(errno.ENOSPC, message) from error
         raise CheckpointError(message) from error
+
+
+def _sealed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with a SHA-256 of the rest of it."""
+    rest = {name: value for name, value in identity.items() if name != "seal"}
+    text = json.dumps(rest, sort_keys=True)
+    return {**rest, "seal": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _digest(state: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from learned_opt.kernels import native
+from meta_train.compilation_cache import remove_damaged_entries
 from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
 
@@ -29,7 +30,7 @@ def set_up_jax(devices: int = 0) -> None:
 
     On CPU there is one device per core that the process may use (or ``devices``), unless
     XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
-    the user's cache folder.
+    the user's cache folder; what is damaged in it is removed.
 
     Raises:
       ConfigError: there is no device of the platform that JAX was told to use.
@@ -39,6 +40,8 @@ def set_up_jax(devices: int = 0) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if cache := jax.config.values["jax_compilation_cache_dir"]:
+        remove_damaged_entries(Path(cache))
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -62,11 +65,11 @@ def quiet_libraries() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     for name in ("jax", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    _quiet_failed_writes()
+    quiet_failed_transfers()
 
 
-def _quiet_failed_writes() -> None:
-    """Once a write has failed, TensorStore prints a trace for every other array it was writing.
+def quiet_failed_transfers() -> None:
+    """Once a write or read has failed, TensorStore prints a trace for every other array of it.
 
     Orbax has closed the event loop that they report to: let them report to nobody.
     """

@@ -20,6 +20,7 @@ from meta_train.config import (
     check_config,
     deciding_settings,
 )
+from meta_train.estimation import rows_of
 from meta_train.export import export_optimizer
 from meta_train.files import sole_use
 from meta_train.loop import Outcome, compile_advance, train
@@ -85,8 +86,10 @@ def meta_train(run: Run, workdir: Path) -> int:
         run=deciding_settings(as_dict(config)) | {"initial_sha256": run.rule.initial_sha256},
     )
     state = resume_or_init(run, checkpoints)
+    check_skipped(config, state)
     if int(state.step) < config.updates:
         outcome = go_on(run, state, workdir, checkpoints)
+        check_skipped(config, outcome.state)
         if outcome.step < config.updates:
             assert outcome.stopped_by is not None
             saved = "saved" if outcome.step else "there is nothing to save yet"
@@ -97,7 +100,8 @@ def meta_train(run: Run, workdir: Path) -> int:
             return 128 + outcome.stopped_by
         state = outcome.state
     checkpoints.close()
-    target = export_optimizer(run, state.theta, workdir)
+    target = export_optimizer(run, state, workdir)
+    say(harm_of(run, state))
     say(
         f"the learned optimizer is in {target}; to use it:\n"
         f"  tx = learned_opt.load({str(target)!r})"
@@ -126,12 +130,36 @@ def go_on(run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckp
 
 def resume_or_init(run: Run, checkpoints: TrainingCheckpoints) -> MetaState:
     """The newest state of the run, or its first, on the devices of the run."""
-    step = checkpoints.latest()
-    if step is None:
+    found = checkpoints.restore_newest(jax.eval_shape(run.training.init, run.key_init))
+    if found is None:
         return run.training.init(run.key_init)
-    say(f"resuming after update {step}")
-    saved = checkpoints.restore(step, jax.eval_shape(run.training.init, run.key_init))
-    return jax.device_put(saved, run.training.shardings)
+    for reason in found.passed_over:
+        say(f"note: {reason}; it is left out, and the one before is taken")
+    say(f"resuming after update {found.step}")
+    return jax.device_put(found.state, run.training.shardings)
+
+
+def check_skipped(config: MetaTrainConfig, state: MetaState) -> None:
+    """Raise ConfigError for a run that had to skip too many updates in a row."""
+    longest = int(state.health.longest_skipped)
+    if longest >= config.max_skipped:
+        raise ConfigError(
+            f"{longest} updates in a row were skipped, `config.max_skipped`={config.max_skipped}: "
+            f"their meta-gradients were not finite, or {config.gradient_limit:g} times as long as "
+            f"those before; update {int(state.step)} is saved: raise `config.max_skipped` to go on "
+            "from there, or choose another directory and a lower `config.learning_rate` or a "
+            "shorter `config.length_max`"
+        )
+
+
+def harm_of(run: Run, state: MetaState) -> str:
+    """What a finished run met of losses that were not finite and gradients that exploded."""
+    windows = int(state.step) * rows_of(run.config)
+    return (
+        f"{int(state.health.diverged):,} of {windows:,} windows of pairs had a loss that was not "
+        f"finite; {int(state.health.skipped):,} of {int(state.step):,} updates were skipped, for "
+        "their meta-gradient exploded"
+    )
 
 
 def check_space(run: Run, workdir: Path) -> None:
