@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from checkpoints import TrainingCheckpoints
+from checkpoints.steady_clock import now
 from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.meta_training import MetaState, Metrics
@@ -180,7 +181,7 @@ class _Row(NamedTuple):
 
 def progress_bar(total: int, first: int) -> tqdm:
     """A bar on standard error; in a log file, a line every half minute."""
-    return tqdm(
+    bar = tqdm(
         total=total,
         initial=first,
         unit=" updates",
@@ -188,6 +189,9 @@ def progress_bar(total: int, first: int) -> tqdm:
         dynamic_ncols=True,
         mininterval=0.3 if sys.stderr.isatty() else 30.0,
     )
+    bar._time = now  # else it stands still until a clock that was set back has made up for it
+    bar.start_t = bar.last_print_t = now()
+    return bar
 
 
 @contextmanager
