@@ -21,7 +21,7 @@ from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.meta_training import MetaState, Metrics
 from meta_train.metrics import MetricsWriter
-from meta_train.pace import Pace
+from meta_train.pace import LONG_UPDATE_SECONDS, Pace
 
 Advance = Callable[..., tuple[MetaState, Metrics]]
 
@@ -128,13 +128,15 @@ class _Reader:
         self._writer, self._bar, self._clock, self._pace = writer, bar, clock, pace
         self._waiting: tuple[int, int, Metrics] | None = None
         self._row = _Row()
-        self.too_many_skipped = self._said = False
+        self.too_many_skipped = False
+        self._long_calls = 0
 
     def read_one_late(self, step: int, count: int, metrics: Metrics) -> None:
-        self.catch_up()
+        self.catch_up(count)
         self._waiting = (step, count, metrics)
 
-    def catch_up(self) -> None:
+    def catch_up(self, next_count: int | None = None) -> None:
+        """Read the call that waits; ``next_count``: updates of the one dispatched after it."""
         if self._waiting is None:
             return
         step, count, on_device = self._waiting
@@ -147,18 +149,20 @@ class _Reader:
             )
         self.too_many_skipped = metrics["longest_skipped"] >= self._config.max_skipped
         seconds = self._clock.lap()
-        self._pace.took(count, seconds)
+        # Some devices work on a call while it is dispatched: it may be the next one's time.
+        self._pace.took(min(count, next_count or count), seconds)
         self._row = _Row(self._row.updates + count, self._row.seconds + seconds)
         self._bar.update(count)
         if step % self._config.log_every == 0 or step == self._config.updates:
             self._write_row(step, metrics)
 
     def say_that_updates_are_long(self) -> None:
-        """Once, for a person who will want to stop the run."""
-        if not self._said:
-            self._said = True
+        """Once, for a person who will want to stop the run; not for a call that was held up."""
+        self._long_calls += 1
+        if self._long_calls == 3:
             self._bar.write(
-                "note: an update takes more than a second; a signal to stop is heeded at its end",
+                f"note: an update takes more than {LONG_UPDATE_SECONDS:g} s; a signal to stop is "
+                "heeded at the end of one",
                 file=sys.stderr,
             )
 
