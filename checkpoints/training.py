@@ -18,6 +18,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from checkpoints.steady_clock import give_steady_clock
+
+give_steady_clock("orbax.checkpoint")
+
+
 DAMAGED = ".damaged."
 """Beginning of the name of a checkpoint that was set aside; Orbax does not see it."""
 

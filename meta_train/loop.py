@@ -15,11 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from checkpoints import TrainingCheckpoints
+from checkpoints.steady_clock import now
 from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.meta_training import Advance, MetaState, Metrics
 from meta_train.metrics import MetricsWriter
-from meta_train.pace import Pace
+from meta_train.pace import LONG_UPDATE_SECONDS, Pace
 
 
 class Outcome(NamedTuple):
@@ -122,13 +123,15 @@ class _Reader:
         self.inner_steps = 0.0
         self._waiting: tuple[int, int, Metrics] | None = None
         self._row = _Row()
-        self.too_many_skipped = self._said = False
+        self.too_many_skipped = False
+        self._long_calls = 0
 
     def read_one_late(self, step: int, count: int, metrics: Metrics) -> None:
-        self.catch_up()
+        self.catch_up(count)
         self._waiting = (step, count, metrics)
 
-    def catch_up(self) -> None:
+    def catch_up(self, next_count: int | None = None) -> None:
+        """Read the call that waits; ``next_count``: updates of the one dispatched after it."""
         if self._waiting is None:
             return
         step, count, on_device = self._waiting
@@ -141,7 +144,8 @@ class _Reader:
             )
         self.too_many_skipped = metrics["longest_skipped"] >= self._config.max_skipped
         seconds = self._clock.lap()
-        self._pace.took(count, seconds)
+        # Some devices work on a call while it is dispatched: it may be the next one's time.
+        self._pace.took(min(count, next_count or count), seconds)
         inner_steps = count * self._config.window * self._config.particles * metrics.get("tasks", 1)
         self.inner_steps += inner_steps
         self._row = _Row(self._row.inner_steps + inner_steps, self._row.seconds + seconds)
@@ -150,11 +154,12 @@ class _Reader:
             self._write_row(step, metrics)
 
     def say_that_updates_are_long(self) -> None:
-        """Once, for a person who will want to stop the run."""
-        if not self._said:
-            self._said = True
+        """Once, for a person who will want to stop the run; not for a call that was held up."""
+        self._long_calls += 1
+        if self._long_calls == 3:
             self._bar.write(
-                "note: an update takes more than a second; a signal to stop is heeded at its end",
+                f"note: an update takes more than {LONG_UPDATE_SECONDS:g} s; a signal to stop is "
+                "heeded at the end of one",
                 file=sys.stderr,
             )
 
@@ -177,7 +182,7 @@ class _Row(NamedTuple):
 
 def progress_bar(total: int, first: int) -> tqdm:
     """A bar on standard error; in a log file, a line every half minute."""
-    return tqdm(
+    bar = tqdm(
         total=total,
         initial=first,
         unit=" updates",
@@ -185,6 +190,9 @@ def progress_bar(total: int, first: int) -> tqdm:
         dynamic_ncols=True,
         mininterval=0.3 if sys.stderr.isatty() else 30.0,
     )
+    bar._time = now  # else it stands still until a clock that was set back has made up for it
+    bar.start_t = bar.last_print_t = now()
+    return bar
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from checkpoints.steady_clock import now
 from meta_train.files import write_text
 from meta_train.workdir import METRICS, TENSORBOARD
 
@@ -55,7 +55,9 @@ class _Board:
 
     def __init__(self, folder: Path, *, purge_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # TensorBoard reads files in the order of their names, which else begin with the time.
+        number = sum(1 for _ in folder.iterdir())
+        self._events = EventsWriter(str(folder / f"events.{number:06d}"), f".{os.getpid()}")
         self._add(purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -66,7 +68,7 @@ class _Board:
         self._events.close()
 
     def _add(self, step: int, **content: Any) -> None:
-        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._events.write_event(Event(wall_time=now(), step=step, **content))
         self._events.flush()
 
 

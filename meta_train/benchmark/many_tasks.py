@@ -30,44 +30,31 @@ JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
 
 class Beginning(NamedTuple):
-    """Seconds: data read and tasks checked, programs compiled; from an empty cache and a full
-    one.
+    """Seconds of a run's beginning: data read and tasks checked, then programs compiled; and what
+    both took of the processors' time, which other processes on the machine do not lengthen much.
     """
 
-    tasks: int
-    cores: int
-    assembled_cold: float
-    compiled_cold: float
-    assembled_cached: float
-    compiled_cached: float
-
-    @property
-    def cold(self) -> float:
-        """All of it, from an empty cache."""
-        return self.assembled_cold + self.compiled_cold
-
-    @property
-    def cached(self) -> float:
-        """All of it, from a full cache."""
-        return self.assembled_cached + self.compiled_cached
+    assembled: float
+    compiled: float
+    processor: float
 
 
-def measure(config: MetaTrainConfig) -> Beginning:
-    """Put the run together and compile it, twice."""
+def measure(config: MetaTrainConfig) -> tuple[Beginning, Beginning]:
+    """Put the run together and compile it, from an empty cache and from the full one."""
     with empty_compilation_cache():
-        cold = _begin(config)
-        cached = _begin(config)
-    return Beginning(len(tasks_of(config)), usable_cores(), *cold, *cached)
+        return _begin(config), _begin(config)
 
 
-def _begin(config: MetaTrainConfig) -> tuple[float, float]:
+def _begin(config: MetaTrainConfig) -> Beginning:
     jax.clear_caches()
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     run = assemble(config)
     state = jax.block_until_ready(run.training.init(run.key_init))
     assembled = time.perf_counter()
     run.training.compiled(state, run.key_updates, run.data)
-    return assembled - started, time.perf_counter() - assembled
+    return Beginning(
+        assembled - started, time.perf_counter() - assembled, time.process_time() - busy
+    )
 
 
 def main() -> int:
@@ -77,14 +64,17 @@ def main() -> int:
     config = dataclasses.replace(PRESET, task=TASKS.value, rule=rule, constants=constants)
     check_config(config)
     set_up_jax()
-    figures = measure(config)
-    print(
-        f"{figures.tasks} tasks on {figures.cores} cores: {figures.cold:.1f} s from an empty "
-        f"cache ({figures.compiled_cold:.1f} of them to compile), {figures.cached:.1f} s from a "
-        f"full one ({figures.compiled_cached:.1f})"
-    )
+    cold, cached = measure(config)
+    print(f"{len(tasks_of(config))} tasks on {usable_cores()} cores")
+    for name, found in (("an empty", cold), ("a full", cached)):
+        print(
+            f"from {name} cache: {found.assembled + found.compiled:.1f} s, {found.compiled:.1f} of "
+            f"them to compile; {found.processor:.1f} s of processors"
+        )
     if JSON.value:
-        write_json(Path(JSON.value), {**figures._asdict(), "rule": config.rule})
+        figures = {"cold": cold._asdict(), "cached": cached._asdict()}
+        facts = {"tasks": TASKS.value.split(","), "rule": rule, "cores": usable_cores()}
+        write_json(Path(JSON.value), facts | figures)
     return 0
 
 

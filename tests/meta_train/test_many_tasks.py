@@ -143,7 +143,11 @@ def independent(config, updates):
     return theta, gradients, infos
 
 
-@pytest.mark.parametrize("config", [CONFIG, ALL, NORMALIZED], ids=["drawn", "all", "normalized"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, ALL, pytest.param(NORMALIZED, marks=pytest.mark.slow)],
+    ids=["drawn", "all", "normalized"],
+)
 def test_an_update_is_made_from_the_shares_of_the_tasks_own_gradients(config):
     state, metrics = advanced(prepared(config), [4, 4, 4])
     theta, gradients, infos = independent(config, UPDATES)
@@ -212,7 +216,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(reference, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, metrics, reference[1])
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_same_theta_on_any_number_of_devices(reference, devices):
     state, _ = advanced(prepared(devices=devices), [12])
     expected = jax.tree.leaves(reference[0].theta)
