@@ -115,6 +115,8 @@ def go_on(run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckp
     facts = provenance() | {"block": run.block}
     for difference in record_process(workdir, config, update=int(state.step), facts=facts):
         say(f"note: {difference}; from here on, results are the same to rounding only")
+    if len(run.families) > 1:
+        say(f"compiling the programs of {len(run.families)} tasks")
     started = time.perf_counter()
     advance = compile_advance(run, state)
     say(

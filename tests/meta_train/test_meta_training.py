@@ -41,6 +41,16 @@ def test_updates_in_one_call_are_bit_for_bit_those_of_several(reference):
     assert int(state.step) == 12
 
 
+def test_a_task_alone_is_the_same_run_whatever_a_list_would_have(reference):
+    """No weight, no scale and no draw changes a bit of it."""
+    alone = dataclasses.replace(
+        CONFIG, task="quadratic32=3", task_scale="gradient_norm", tasks_per_update=1
+    )
+    state, metrics = theta_after(alone, [12])
+    jax.tree.map(np.testing.assert_array_equal, state, reference[0])
+    jax.tree.map(np.testing.assert_array_equal, metrics, reference[1])
+
+
 def test_metrics_are_means_over_the_row_so_far(reference):
     """Rows have ten updates; the call of twelve ends two updates into the second row."""
     _, whole = theta_after(CONFIG, [3, 7])
