@@ -31,8 +31,8 @@ class Factors(NamedTuple):
     """What the Adafactor family has of matrices; K momenta, V second moments, U first units.
 
     ``second_moments`` [V, b, r, c], V = 1 or K; ``row`` [K, b, r] and ``column`` [K, b, c]: the
-    factors of a factored g and m; ``along_rows`` [U, b, r] and ``along_columns`` [U, b, c]: what the
-    first layer makes of features that are constant along the other axis.
+    factors of a factored g and m; ``along_rows`` [U, b, r] and ``along_columns`` [U, b, c]: what
+    the first layer makes of features that are constant along the other axis.
     """
 
     second_moments: jax.Array
@@ -80,7 +80,7 @@ class Entries(NamedTuple):
 
 
 def features(of: Entries) -> list[jax.Array]:
-    """f at the top of this file, an array for each input."""
+    """The inputs f at the top of this file, an array for each."""
     gradient, parameter, momenta, second, factors, full = of
     if not second:
         return [gradient, parameter, *momenta]

@@ -38,7 +38,8 @@ NARROWEST_PRODUCT = 16
 """The least extent of a matrix product; and all extents are powers of two."""
 
 WARPS = 4
-ROUNDING = jax.lax.Precision.HIGHEST
+EXACT = jax.lax.Precision.HIGHEST
+PRECISION = "jax_default_matmul_precision"
 
 
 class _Flat(NamedTuple):
@@ -62,8 +63,11 @@ def in_one_pass(of: NetworkPass, block: int | None = None) -> jax.Array:
     """
     narrow = is_narrow([weights.shape[1] for weights, _ in of.layers[:-1]])
     block = block or (NARROW_BLOCK if narrow else BLOCK)
-    flat = _flat(of, narrow)
+    flat = _varying_alike(_flat(of, narrow))
     entries = of.gradient.size
+    step = jax.ShapeDtypeStruct(
+        (entries,), jnp.float32, manual_axis_type=jax.typeof(flat.gradient).manual_axis_type
+    )
     kernel = partial(
         _kernel,
         shape=of.gradient.shape,
@@ -73,7 +77,7 @@ def in_one_pass(of: NetworkPass, block: int | None = None) -> jax.Array:
     return pl.pallas_call(
         kernel,
         grid=(pl.cdiv(entries, block),),
-        out_shape=jax.ShapeDtypeStruct((entries,), jnp.float32),
+        out_shape=step,
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         name="learned_opt_network_pass",
     )(flat).reshape(of.gradient.shape)
@@ -91,8 +95,23 @@ def _flat(of: NetworkPass, narrow: bool) -> _Flat:
         if not narrow:
             along = [_pad(x.T, (x.shape[1], layers[0][1].size)) for x in along]
         squares = Factors(second.reshape(-1), row, column, *along)
-    of_entries = (x.reshape(-1) for x in (of.gradient, of.parameter, of.momenta))
-    return _Flat(*of_entries, squares, layers, of.multipliers)
+    gradient, parameter, momenta = (x.reshape(-1) for x in of[:3])
+    return _Flat(gradient, parameter, momenta, squares, layers, of.multipliers)
+
+
+def _varying_alike(arrays: Any) -> Any:
+    """Arrays that vary over the axes of `jax.shard_map` that any of them varies over."""
+
+    def axes(x: jax.Array) -> frozenset[str]:
+        return jax.typeof(x).manual_axis_type.varying
+
+    every = frozenset().union(*map(axes, jax.tree.leaves(arrays)))
+
+    def vary(x: jax.Array) -> jax.Array:
+        missing = every - axes(x)
+        return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
+
+    return jax.tree.map(vary, arrays)
 
 
 def _padded(layers: Sequence[tuple[jax.Array, jax.Array]]) -> list[tuple[jax.Array, jax.Array]]:
@@ -118,7 +137,7 @@ def _kernel(of: _Flat, step: Any, *, shape: Sequence[int], block: int, network: 
     place = jnp.minimum(place, entries - 1)
 
     def read(array: Any) -> list[jax.Array]:
-        """This block of the array, for every decay."""
+        """A block of the array for every decay."""
         starts = range(0, array.size, entries)
         blocks = [array.at[pl.ds(start + first, block)] for start in starts]
         return [triton.load(x, mask=valid, other=0.0) for x in blocks]
@@ -142,14 +161,16 @@ def _kernel(of: _Flat, step: Any, *, shape: Sequence[int], block: int, network: 
         along = [(of.squares.along_rows, row), (of.squares.along_columns, column)]
     d, mu = network(of.layers, features(of_entries), along)
     triton.store(
-        step.at[pl.ds(first, block)], -of.multipliers[0] * d * jnp.exp(of.multipliers[1] * mu), mask=valid
+        step.at[pl.ds(first, block)],
+        -of.multipliers[0] * d * jnp.exp(of.multipliers[1] * mu),
+        mask=valid,
     )
 
 
 def _as_products(
     layers: Sequence[tuple[Any, Any]], inputs: Sequence[jax.Array], along: Sequence[tuple[Any, Any]]
 ) -> tuple[jax.Array, jax.Array]:
-    """d and μ, [block] each; units along the second axis, as many as a product takes."""
+    """Both outputs, d and μ, [block] each; units along the second axis, padded."""
     (weights, bias), *others, (last, last_bias) = layers
     units = jnp.broadcast_to(bias[:][None, :], (inputs[0].size, bias.size))
     for share, place in along:
@@ -166,7 +187,7 @@ def _as_products(
 def _written_out(
     layers: Sequence[tuple[Any, Any]], inputs: Sequence[jax.Array], along: Sequence[tuple[Any, Any]]
 ) -> tuple[jax.Array, jax.Array]:
-    """d and μ, [block] each; a unit is an array of its own."""
+    """Both outputs, d and μ, [block] each; a unit is an array of its own."""
     units: Sequence[jax.Array] = inputs
     for i, (weights, bias) in enumerate(layers):
         before = units if i == 0 else [_relu(unit) for unit in units]
@@ -187,4 +208,4 @@ def _relu(units: jax.Array) -> jax.Array:
 
 def _rounding() -> jax.lax.Precision | None:
     """What a product takes: None is what `jax.default_matmul_precision` says."""
-    return ROUNDING if jax.config.jax_default_matmul_precision is None else None
+    return EXACT if getattr(jax.config, PRECISION) is None else None
