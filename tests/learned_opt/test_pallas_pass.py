@@ -239,19 +239,27 @@ def test_rules_lower_to_the_kernel_for_gpus_and_the_plain_form_elsewhere(
     assert all(np.isfinite(u).all() for u in updates.values())
 
 
-def test_the_kernel_lowers_where_types_say_what_varies(monkeypatch):
-    """Inside a `jax.shard_map` that checks them, with θ the same everywhere."""
+@pytest.mark.parametrize("varying", ["theta", "params"])
+def test_the_kernel_lowers_where_types_say_what_varies(varying, monkeypatch):
+    """Inside a `jax.shard_map` that checks them: models of one θ, or one model and many θ."""
     pretend_gpu(monkeypatch)
     rule, theta = make("adafactor_mlp", (4, 4))
     mesh = jax.sharding.Mesh(jax.devices()[:2], ("x",))
-    spec = jax.sharding.PartitionSpec("x")
+    split, whole = jax.sharding.PartitionSpec("x"), jax.sharding.PartitionSpec()
+    many = {"theta": theta, "params": {"matrix": jnp.ones((7, 3)), "vector": jnp.ones(4)}}
+    many[varying] = jax.tree.map(lambda x: jnp.stack([x, x]), many[varying])
 
-    def step(params):
-        tx = rule.build(theta)
-        return tx.update(params, tx.init(params), params)[0]
+    def step(theta, params):
+        def alone(tree, name):
+            return jax.tree.map(lambda x: x[0], tree) if name == varying else tree
 
-    split = jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec)
-    traced = jax.jit(split).trace({"matrix": jnp.ones((4, 3)), "vector": jnp.ones(4)})
+        tx, params = rule.build(alone(theta, "theta")), alone(params, "params")
+        updates, _ = tx.update(params, tx.init(params), params)
+        return jax.tree.map(lambda x: x[None], updates)
+
+    specs = tuple(split if name == varying else whole for name in many)
+    spread = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=split)
+    traced = jax.jit(spread).trace(*many.values())
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("xla.gpu.triton") == 2
 
