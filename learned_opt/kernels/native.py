@@ -54,6 +54,12 @@ def why_not() -> str | None:
     return None
 
 
+def switched_off() -> str | None:
+    """The environment's word against compiled kernels of every kind; None where there is none."""
+    off = os.environ.get(SWITCH, "").lower() in ("off", "0", "false")
+    return f"{SWITCH}={os.environ[SWITCH]!r}" if off else None
+
+
 def _loaded() -> ctypes.CDLL:
     """The library, compiled where it is not there yet, and again where it is damaged.
 
@@ -61,8 +67,8 @@ def _loaded() -> ctypes.CDLL:
       NoKernelError: there is no compiler, it fails, or kernels are switched off.
       OSError: the library cannot be written, or not be loaded.
     """
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "false"):
-        raise NoKernelError(f"{SWITCH}={os.environ[SWITCH]!r}")
+    if reason := switched_off():
+        raise NoKernelError(reason)
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise NoKernelError("there is no C++ compiler here")

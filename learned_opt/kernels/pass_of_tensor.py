@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from learned_opt.features.groups import ADAFACTOR, MOMENT_EPSILON, Entries, feature_groups
 from learned_opt.features.statistics import factored_axes
+from learned_opt.kernels import native
 from learned_opt.kernels.network_pass import Factors, FullSquares, NetworkPass, plain
 from learned_opt.kernels.step_of_tensor import (
     Layers,
@@ -43,13 +44,15 @@ def pass_fits(parameter: jax.Array, decays: int) -> bool:
     """
     if jax.default_backend() != "gpu" or not 0 < parameter.size * decays < MOST_NUMBERS:
         return False
-    return whole_here() and axes_are_last(parameter.shape) and _compiles_here()
+    return whole_here() and axes_are_last(parameter.shape) and why_not() is None
 
 
-def _compiles_here() -> bool:
-    """Whether Triton knows the devices: of AMD, which say "gfx…", or of Nvidia and not too old."""
+def why_not() -> str | None:
+    """Why rules take their plain form on this accelerator; None where it has the kernel."""
     capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
-    return capability.startswith("gfx") or float(capability or 0) >= OLDEST_CAPABILITY
+    if capability.startswith("gfx") or float(capability or 0) >= OLDEST_CAPABILITY:
+        return native.switched_off()
+    return f"a compute capability of {capability or 'no number'}, below {OLDEST_CAPABILITY}"
 
 
 def momenta_pass(
