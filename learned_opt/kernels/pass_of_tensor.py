@@ -24,6 +24,11 @@ from learned_opt.kernels.step_of_tensor import (
     with_derivative_of,
 )
 
+try:
+    from learned_opt.kernels.pallas_pass import in_one_pass
+except ImportError:  # the Triton of Pallas is to leave JAX in the end
+    in_one_pass = None  # type: ignore[assignment]
+
 OLDEST_CAPABILITY = 8.0
 """Of Nvidia's devices that Triton compiles for."""
 
@@ -49,6 +54,8 @@ def pass_fits(parameter: jax.Array, decays: int) -> bool:
 
 def why_not() -> str | None:
     """Why rules take their plain form on this accelerator; None where it has the kernel."""
+    if in_one_pass is None:
+        return "this JAX has no Triton"
     capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
     if capability.startswith("gfx") or float(capability or 0) >= OLDEST_CAPABILITY:
         return native.switched_off()
@@ -149,8 +156,6 @@ def _multipliers(recipe: Recipe) -> jax.Array:
 
 def _by_platform(of: NetworkPass) -> jax.Array:
     """By the kernel where the program is compiled for an accelerator that has it."""
-    from learned_opt.kernels.pallas_pass import in_one_pass
-
     return jax.lax.platform_dependent(of, cuda=in_one_pass, rocm=in_one_pass, default=plain)
 
 

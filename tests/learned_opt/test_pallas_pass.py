@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from learned_opt import RULES
-from learned_opt.kernels import network_pass, pallas_pass
+from learned_opt.kernels import network_pass, pallas_pass, pass_of_tensor
 from learned_opt.kernels.network_pass import Factors, FullSquares, NetworkPass
 from learned_opt.kernels.pass_of_tensor import pass_fits
-from tests.learned_opt.accelerator import compiled_for_gpu, interpret_kernels, pretend_gpu
+from tests.learned_opt.accelerator import (
+    compiled_for_gpu,
+    interpret_kernels,
+    mesh_of_gpus,
+    pretend_gpu,
+)
 from tests.learned_opt.rules_table import LOUD, quick_jit
 
 SHAPES = {
@@ -49,8 +54,13 @@ def make(name, hidden):
 
 def trajectory(rule, theta, gradient_scale=1.0):
     """Updates and states of a few steps down a bowl, with gradients that shrink and are noisy."""
-    tx = rule.build(theta)
-    update = quick_jit(tx.update)
+    tx, traces = rule.build(theta), []
+
+    @quick_jit
+    def update(*arguments):
+        traces.append(0)
+        return tx.update(*arguments)
+
     params = normals(1)
     state, steps = tx.init(params), []
     for t in range(STEPS):
@@ -61,7 +71,7 @@ def trajectory(rule, theta, gradient_scale=1.0):
         step, state = update(gradients, state, params)
         params = jax.tree.map(lambda p: 0.9 * p, params)
         steps.append(step)
-    assert update._cache_size() == 1
+    assert len(traces) == 1
     return jax.device_get((steps, state))
 
 
@@ -244,7 +254,6 @@ def test_the_kernel_lowers_where_types_say_what_varies(varying, monkeypatch):
     """Inside a `jax.shard_map` that checks them: models of one θ, or one model and many θ."""
     pretend_gpu(monkeypatch)
     rule, theta = make("adafactor_mlp", (4, 4))
-    mesh = jax.sharding.Mesh(jax.devices()[:2], ("x",))
     split, whole = jax.sharding.PartitionSpec("x"), jax.sharding.PartitionSpec()
     many = {"theta": theta, "params": {"matrix": jnp.ones((7, 3)), "vector": jnp.ones(4)}}
     many[varying] = jax.tree.map(lambda x: jnp.stack([x, x]), many[varying])
@@ -258,7 +267,7 @@ def test_the_kernel_lowers_where_types_say_what_varies(varying, monkeypatch):
         return jax.tree.map(lambda x: x[None], updates)
 
     specs = tuple(split if name == varying else whole for name in many)
-    spread = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=split)
+    spread = jax.shard_map(step, mesh=mesh_of_gpus(2), in_specs=specs, out_specs=split)
     traced = jax.jit(spread).trace(*many.values())
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("xla.gpu.triton") == 2
@@ -278,5 +287,9 @@ def test_where_the_kernel_is_taken(monkeypatch):
     for capability, taken in [("7.5", False), ("8.0", True), ("12.0", True), ("gfx942", True)]:
         pretend_gpu(monkeypatch, SimpleNamespace(compute_capability=capability))
         assert pass_fits(matrix, 3) == taken
+    monkeypatch.setattr(pass_of_tensor, "in_one_pass", None)
+    assert not pass_fits(matrix, 3)
+    assert pass_of_tensor.why_not() == "this JAX has no Triton"
+    monkeypatch.undo()
     pretend_gpu(monkeypatch, devices=2)  # the compiler may cut the arrays, but not the kernel
     assert not pass_fits(matrix, 3)
