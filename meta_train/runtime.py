@@ -98,10 +98,13 @@ def provenance() -> dict[str, Any]:
 
 def kernels() -> str:
     """Whether the steps of rules are compiled kernels here, or why they are not."""
-    backends = {"cpu": native.why_not, "gpu": pass_of_tensor.why_not}
-    if jax.default_backend() not in backends:
-        return "none for this platform"
-    reason = backends[jax.default_backend()]()
+    match jax.default_backend():
+        case "cpu":
+            reason = native.why_not()
+        case "gpu":
+            reason = pass_of_tensor.why_not()
+        case _:
+            return "none for this platform"
     return "compiled for this device" if reason is None else f"none: {reason}"
 
 

@@ -15,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +40,21 @@ class NoKernelError(RuntimeError):
 
 def available() -> bool:
     """Whether the kernels can be used in this process; builds and registers them the first time."""
-    return why_not() is None
+    return switched_off() is None and why_not() is None
+
+
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Within, what is traced takes the plain form of every rule."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from learned_opt import RULES
-from learned_opt.kernels import network_pass, pallas_pass, pass_of_tensor
+from learned_opt.kernels import native, network_pass, pallas_pass, pass_of_tensor
 from learned_opt.kernels.network_pass import Factors, FullSquares, NetworkPass
 from learned_opt.kernels.pass_of_tensor import pass_fits
 from tests.learned_opt.accelerator import (
@@ -287,6 +287,9 @@ def test_where_the_kernel_is_taken(monkeypatch):
     for capability, taken in [("7.5", False), ("8.0", True), ("12.0", True), ("gfx942", True)]:
         pretend_gpu(monkeypatch, SimpleNamespace(compute_capability=capability))
         assert pass_fits(matrix, 3) == taken
+    with native.plain_forms():
+        assert not pass_fits(matrix, 3)
+    assert pass_fits(matrix, 3)
     monkeypatch.setattr(pass_of_tensor, "in_one_pass", None)
     assert not pass_fits(matrix, 3)
     assert pass_of_tensor.why_not() == "this JAX has no Triton"
