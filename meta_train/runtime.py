@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from learned_opt.kernels import native
+from learned_opt.kernels import native, pass_of_tensor
 from meta_train.compilation_cache import remove_damaged_entries
 from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
@@ -29,13 +29,15 @@ def set_up_jax(devices: int = 0) -> None:
     """Choose the CPU devices and the persistent compilation cache; before any computation.
 
     On CPU there is one device per core that the process may use (or ``devices``), unless
-    XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
-    the user's cache folder; what is damaged in it is removed.
+    XLA_FLAGS says how many; elsewhere there are those that there are. The cache is where
+    JAX_COMPILATION_CACHE_DIR says, or in the user's cache folder; what is damaged in it is
+    removed.
 
     Raises:
       ConfigError: there is no device of the platform that JAX was told to use.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not told and os.environ.get("JAX_PLATFORMS", "").split(",")[0] in ("", "cpu"):
         jax.config.update("jax_num_cpu_devices", devices or usable_cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
@@ -96,10 +98,14 @@ def provenance() -> dict[str, Any]:
 
 def kernels() -> str:
     """Whether the steps of rules are compiled kernels here, or why they are not."""
-    if jax.default_backend() != "cpu":
-        return "none for this platform"
-    reason = native.why_not()
-    return "compiled for this processor" if reason is None else f"none: {reason}"
+    match jax.default_backend():
+        case "cpu":
+            reason = native.why_not()
+        case "gpu":
+            reason = pass_of_tensor.why_not()
+        case _:
+            return "none for this platform"
+    return "compiled for this device" if reason is None else f"none: {reason}"
 
 
 def _module() -> str:

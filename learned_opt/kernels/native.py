@@ -15,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +40,21 @@ class NoKernelError(RuntimeError):
 
 def available() -> bool:
     """Whether the kernels can be used in this process; builds and registers them the first time."""
-    return why_not() is None
+    return switched_off() is None and why_not() is None
+
+
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Within, what is traced takes the plain form of every rule."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
 
 
 @cache
@@ -54,6 +70,12 @@ def why_not() -> str | None:
     return None
 
 
+def switched_off() -> str | None:
+    """The environment's word against compiled kernels of every kind; None where there is none."""
+    off = os.environ.get(SWITCH, "").lower() in ("off", "0", "false")
+    return f"{SWITCH}={os.environ[SWITCH]!r}" if off else None
+
+
 def _loaded() -> ctypes.CDLL:
     """The library, compiled where it is not there yet, and again where it is damaged.
 
@@ -61,8 +83,8 @@ def _loaded() -> ctypes.CDLL:
       NoKernelError: there is no compiler, it fails, or kernels are switched off.
       OSError: the library cannot be written, or not be loaded.
     """
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "false"):
-        raise NoKernelError(f"{SWITCH}={os.environ[SWITCH]!r}")
+    if reason := switched_off():
+        raise NoKernelError(reason)
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
         raise NoKernelError("there is no C++ compiler here")

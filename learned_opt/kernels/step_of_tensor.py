@@ -42,8 +42,12 @@ def kernel_fits(parameter: jax.Array, *, long: bool) -> bool:
     """
     if jax.default_backend() != "cpu" or not 0 < parameter.size <= (math.inf if long else LONG):
         return False
-    whole = jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
-    return whole and _axes_are_last(parameter.shape) and native.available()
+    return whole_here() and axes_are_last(parameter.shape) and native.available()
+
+
+def whole_here() -> bool:
+    """Whether arrays are whole on one device where this is called."""
+    return jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def with_derivative_of(plain: Callable[..., Any], kernel: Callable[..., Any]) -> Any:
@@ -87,7 +91,7 @@ def adafactor_step(
     before: Statistics,
 ) -> tuple[jax.Array, Statistics]:
     """The step [*shape] and the statistics of the rule `adafactor_mlp`; all float32."""
-    shape = _matrices(gradient.shape)
+    shape = matrices(gradient.shape)
     axes = factored_axes(gradient.shape)
     along_rows = axes is None or axes[1] == gradient.ndim - 1
     old = jax.tree.leaves(before)  # below rank 2 three arrays, else four
@@ -138,13 +142,14 @@ def _like(shape: Sequence[int]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(shape), np.float32)
 
 
-def _matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """A tensor as matrices over its last two axes; below rank 2 as one row."""
     if len(shape) < 2:
         return 1, 1, math.prod(shape)
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 
 
-def _axes_are_last(shape: tuple[int, ...]) -> bool:
+def axes_are_last(shape: tuple[int, ...]) -> bool:
+    """Whether the axes that Adafactor's statistics are factored by are those of the matrices."""
     axes = factored_axes(shape)
     return axes is None or min(axes) == len(shape) - 2

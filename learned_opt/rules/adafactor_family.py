@@ -37,6 +37,7 @@ from learned_opt.features.statistics import (
     update_statistics,
 )
 from learned_opt.features.time import tanh_of_steps
+from learned_opt.kernels.pass_of_tensor import adafactor_pass, pass_fits
 from learned_opt.kernels.step_of_tensor import (
     Recipe,
     adafactor_step,
@@ -85,6 +86,16 @@ def adafactor_family(
     def init(key: jax.Array) -> Theta:
         return {**network.init(key), **init_offsets(decays)}
 
+    def entries_and_scales(
+        learned: Decays, gradient: jax.Array, parameter: jax.Array, before: Statistics
+    ) -> tuple[Statistics, Entries, list[jax.Array]]:
+        statistics = update_statistics(before, gradient, learned)
+        entries = entries_of(gradient, parameter, statistics)
+        scales = scales_of_tensor(
+            entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
+        )
+        return statistics, entries, scales
+
     def plain(
         theta: Theta,
         step: jax.Array,
@@ -94,11 +105,7 @@ def adafactor_family(
     ) -> tuple[jax.Array, Statistics]:
         time = tanh_of_steps(step, timescales)
         learned = learned_decays(theta, decays)
-        statistics = update_statistics(before, gradient, learned)
-        entries = entries_of(gradient, parameter, statistics)
-        scales = scales_of_tensor(
-            entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
-        )
+        statistics, entries, scales = entries_and_scales(learned, gradient, parameter, before)
 
         def descend(entries: Entries) -> jax.Array:
             groups = feature_groups(entries, MOMENT_EPSILON)
@@ -106,6 +113,13 @@ def adafactor_family(
             return combine(network.apply(theta, inputs, [*scales, None]), entries, step, learned)
 
         return network.evaluate(descend, entries, parameter.shape), statistics
+
+    def in_one_pass(theta: Theta, step: jax.Array, *tensors: Any) -> tuple[jax.Array, Statistics]:
+        assert recipe is not None
+        time = tanh_of_steps(step, timescales)
+        learned = learned_decays(theta, decays)
+        statistics, entries, scales = entries_and_scales(learned, *tensors)
+        return adafactor_pass(recipe, network.layers(theta), time, entries, scales), statistics
 
     def kernel(theta: Theta, step: jax.Array, *tensors: Any) -> tuple[jax.Array, Statistics]:
         assert recipe is not None
@@ -119,8 +133,10 @@ def adafactor_family(
         def update_one(
             gradient: jax.Array, parameter: jax.Array, before: Statistics
         ) -> tuple[jax.Array, Statistics]:
+            on_accelerator = recipe is not None and pass_fits(parameter, len(decays.momentum))
+            usual = in_one_pass if on_accelerator else plain
             fits = recipe is not None and kernel_fits(parameter, long=not is_narrow(hidden))
-            form = compiled if fits else plain
+            form = compiled if fits else usual
             before = jax.tree.map(lambda x: x.astype(jnp.float32), before)
             update, statistics = form(theta, step, gradient, parameter, before)
             return update, stored(statistics, state_dtype, step)
