@@ -48,7 +48,8 @@ class MetaTrainConfig:
       clip_norm: bound of the global norm of the meta-gradient.
 
     The machine and the log:
-      devices: to spread particles over; 0 takes all (on CPU: one per core).
+      devices: to spread particles over, of all processes together; 0 takes all (on CPU: one
+        per core).
       block: pairs computed at a time on a device; 0 chooses.
       log_every: updates per compiled call, and per row of metrics.
       checkpoint_every: updates between checkpoints, a multiple of log_every.
@@ -92,8 +93,10 @@ SEEDS = 1 << 32  # JAX's keys tell no more apart
 COUNTS = 1 << 31  # counters are int32
 SMALLEST_SIGMA = 1e-15
 
-WITHOUT_EFFECT_ON_THETA = ("download", "checkpoint_every", "keep_checkpoints")
-"""Settings that a run may change when it is resumed."""
+WITHOUT_EFFECT_ON_THETA = (
+    "download", "checkpoint_every", "keep_checkpoints", "devices", "block"
+)  # fmt: skip
+"""Settings that a run may change when it is resumed; the last two change rounding."""
 
 
 def check_config(config: MetaTrainConfig) -> None:

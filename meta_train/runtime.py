@@ -23,21 +23,32 @@ VERSIONED = (
 )  # fmt: skip
 
 
-def set_up_jax(devices: int = 0) -> None:
+def set_up_jax() -> None:
+    """`configure_jax` and `find_devices`, for a command in one process."""
+    configure_jax()
+    find_devices()
+
+
+def configure_jax(devices: int = 0, processes: int = 1) -> None:
     """Choose the CPU devices and the persistent compilation cache; before any computation.
 
-    On CPU there is one device per core that the process may use (or ``devices``), unless
-    XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
+    On CPU there is one device per core that the process may use (or its share of ``devices``,
+    where the run has several ``processes``), unless XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
     the user's cache folder.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", devices // processes or usable_cores())
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def find_devices() -> None:
+    """Start JAX's backends.
 
     Raises:
       ConfigError: there is no device of the platform that JAX was told to use.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", devices or usable_cores())
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:

@@ -9,6 +9,7 @@ DIR/optimizer/         the result, portable
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def record_process(
         return []
     return [
         f"{name} was {_short(before[-1].get(name))} and is {_short(facts.get(name))}"
-        for name in ("versions", "devices", "block")
+        for name in ("versions", "devices", "processes", "block")
         if before[-1].get(name) != facts.get(name)
     ]
 
@@ -88,7 +89,9 @@ def read_processes(workdir: Path) -> list[dict[str, Any]]:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
-    return ", ".join(sorted(set(map(str, value)))) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(f"{n} × {kind}" for kind, n in sorted(Counter(map(str, value)).items()))
+    return str(value)
 
 
 def _differences(saved: Any, config: MetaTrainConfig) -> list[str]:
