@@ -6,20 +6,42 @@ another run, or one that a disk has changed, is refused.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+
+from checkpoints.digest import checksums_of_part, digest, kinds
+
+Gather = Callable[[str, Any], list[Any]]
+
+
+DAMAGED = ".damaged."
+"""Beginning of the name of a checkpoint that was set aside; Orbax does not see it."""
 
 
 class CheckpointError(OSError):
     """A checkpoint that cannot be read, and the way out."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint of this run that cannot be read; the one before it may do."""
+
+
+class Restored(NamedTuple):
+    """``state`` of checkpoint ``step``, as NumPy arrays; what is wrong with newer ones."""
+
+    step: int
+    state: Any
+    passed_over: list[str]
 
 
 class TrainingCheckpoints:
@@ -29,27 +51,64 @@ class TrainingCheckpoints:
     killed process leaves the ones before it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, keep: int, run: Mapping[str, Any]):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int,
+        run: Mapping[str, Any],
+        gather: Gather = lambda topic, value: [value],
+    ):
         """Open, or make, a directory of checkpoints.
 
         Args:
           directory: where they are.
           keep: how many of the newest stay.
           run: JSON values that tell this run from others.
+          gather: ``(topic, value) -> values`` of all processes of JAX, of which each writes its
+            own shards.
 
         Raises:
           OSError: the directory cannot be made.
         """
-        self._run = dict(run)
+        self._run, self._gather = dict(run), gather
         self._directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._damaged: list[int] = []
+        self._saved = False
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint, or None."""
         return self._manager.latest_step()
+
+    def restore_newest(self, like: Any) -> Restored | None:
+        """The newest checkpoint that can be read, or None where there is none at all.
+
+        Those that are damaged stay as they are until the next is saved.
+
+        Args:
+          like: a pytree of arrays or `jax.ShapeDtypeStruct` of the shapes to expect.
+
+        Raises:
+          CheckpointError: all of them are damaged, or one holds another state.
+        """
+        passed_over: list[str] = []
+        self._damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return Restored(step, self.restore(step, like), passed_over)
+            except DamagedCheckpointError as error:
+                passed_over.append(str(error))
+                self._damaged.append(step)
+        if passed_over:
+            raise CheckpointError(
+                f"none of the checkpoints can be read: {'; '.join(passed_over)}; nothing was "
+                "changed: bring one back from a copy, or choose another directory to begin again"
+            )
+        return None
 
     def save(self, step: int, state: Any) -> None:
         """Write ``state`` as checkpoint ``step``.
@@ -60,10 +119,10 @@ class TrainingCheckpoints:
           CheckpointError: this checkpoint, or the one before it, could not be written, or
             there is one of this number or a higher one.
         """
-        # A view of a CPU buffer would keep the next call from taking the buffer over.
-        copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
+        copied = jax.tree.map(_copied, state)
         with _as_checkpoint_errors(self._directory):
-            identity = {"run": self._run, "digest": _digest(copied)}
+            self._set_damaged_aside()
+            identity = _sealed({"run": self._run, "digest": self._digest_of_all(step, copied)})
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -75,6 +134,7 @@ class TrainingCheckpoints:
                 f"checkpoint {step} was not written to {str(self._directory)!r}: "
                 f"there is checkpoint {self.latest()} already"
             )
+        self._saved = True
 
     def restore(self, step: int, like: Any) -> Any:
         """Checkpoint ``step`` as NumPy arrays.
@@ -84,30 +144,29 @@ class TrainingCheckpoints:
           like: a pytree of arrays or `jax.ShapeDtypeStruct` of the shapes to expect.
 
         Raises:
-          CheckpointError: it is damaged, or holds another state.
+          DamagedCheckpointError: it cannot be read, or is not what was saved.
+          CheckpointError: it holds another state.
         """
         template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         name = f"checkpoint {str(self._directory / str(step))!r}"
         try:
             identity = self._restore(step, identity=ocp.args.JsonRestore()).identity
+            if identity != _sealed(identity):
+                raise ValueError("whose it is has changed")
             differing = "; ".join(differences(identity["run"], self._run))
             if not differing:
                 state = self._restore(step, state=ocp.args.StandardRestore(template)).state
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            raise CheckpointError(
-                f"{name} is damaged ({_reason(error)}); remove this folder to go on from the one "
-                "before"
-            ) from error
+            raise DamagedCheckpointError(f"{name} is damaged ({_reason(error)})") from error
         if differing:
             raise CheckpointError(
                 f"{name} is of another run: {differing}; choose another directory"
             )
-        if _digest(state) != identity["digest"]:
-            raise CheckpointError(
-                f"{name} is damaged (its arrays are not those that were saved); remove this "
-                "folder to go on from the one before"
+        if digest(state, [checksums_of_part(state, first=True)]) != identity["digest"]:
+            raise DamagedCheckpointError(
+                f"{name} is damaged (its arrays are not those that were saved)"
             )
-        if _kinds(state) != _kinds(template):
+        if kinds(state) != kinds(template):
             raise CheckpointError(
                 f"{name} has other shapes than the state of this run; choose another directory"
             )
@@ -116,11 +175,30 @@ class TrainingCheckpoints:
     def _restore(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 
+    def _digest_of_all(self, step: int, state: Any) -> str:
+        part = checksums_of_part(state, first=jax.process_index() == 0)
+        return digest(state, self._gather(f"the digest of checkpoint {step}", part))
+
+    def _set_damaged_aside(self) -> None:
+        """Make their numbers free, for the run comes by them again."""
+        if jax.process_index() == 0:
+            for step in self._damaged:
+                aside = self._directory / f"{DAMAGED}{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self._directory / str(step), aside)
+        if self._damaged:
+            self._gather("damaged checkpoints set aside", None)
+            self._damaged = []
+            self._manager.reload()
+
     def wait(self) -> None:
         """Return once every checkpoint is on disk; raises what writing one raised."""
         with _as_checkpoint_errors(self._directory):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        if self._saved:  # nobody needs them any more
+            for aside in self._directory.glob(f"{DAMAGED}*"):
+                shutil.rmtree(aside, ignore_errors=True)
 
     def close(self) -> None:
         """`wait`, then free the writers."""
@@ -140,19 +218,21 @@ def _as_checkpoint_errors(directory: Path) -> Iterator[None]:
         raise CheckpointError(message) from error
 
 
-def _digest(state: Any) -> str:
-    """SHA-256 of the arrays of a pytree, with their paths, shapes and dtypes."""
-    digest = hashlib.sha256("\n".join(_kinds(state)).encode())
-    for leaf in jax.tree.leaves(state):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+def _sealed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with a SHA-256 of the rest of it."""
+    rest = {name: value for name, value in identity.items() if name != "seal"}
+    text = json.dumps(rest, sort_keys=True)
+    return {**rest, "seal": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _kinds(state: Any) -> list[str]:
-    return [
-        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}"
-        for path, leaf in jax.tree.leaves_with_path(state)
-    ]
+def _copied(leaf: Any) -> Any:
+    """The same array in buffers of its own: a view of a CPU buffer would keep the next call from
+    taking the buffer over. In NumPy where this process has all of it.
+    """
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.array(leaf, copy=True)
+    shards = [jnp.copy(shard.data) for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
 
 
 def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

@@ -46,12 +46,15 @@ class MetaTrainConfig:
       warmup: updates of linear warm-up from 0 to the peak.
       learning_rate_end: share of the peak left at the end of the cosine decay.
       clip_norm: bound of the global norm of the meta-gradient.
+      gradient_limit: an update is skipped whose meta-gradient's norm is more than so many times
+        the median of the recent ones, or not finite; see ``health.py``.
+      max_skipped: skipped updates in a row at which the run ends.
 
     The machine and the log:
       devices: to spread particles over, of all processes together; 0 takes all (on CPU: one
         per core).
       block: pairs computed at a time on a device; 0 chooses.
-      log_every: updates per compiled call, and per row of metrics.
+      log_every: updates per row of metrics.
       checkpoint_every: updates between checkpoints, a multiple of log_every.
       keep_checkpoints: newest checkpoints kept.
     """
@@ -81,6 +84,8 @@ class MetaTrainConfig:
     warmup: int = 100
     learning_rate_end: float = 0.1
     clip_norm: float = 1.0
+    gradient_limit: float = 1000.0
+    max_skipped: int = 100
 
     devices: int = 0
     block: int = 0
@@ -94,7 +99,7 @@ COUNTS = 1 << 31  # counters are int32
 SMALLEST_SIGMA = 1e-15
 
 WITHOUT_EFFECT_ON_THETA = (
-    "download", "checkpoint_every", "keep_checkpoints", "devices", "block"
+    "download", "checkpoint_every", "keep_checkpoints", "max_skipped", "devices", "block"
 )  # fmt: skip
 """Settings that a run may change when it is resumed; the last two change rounding."""
 
@@ -123,6 +128,11 @@ def check_config(config: MetaTrainConfig) -> None:
         raise ConfigError(
             f"`config.sigma`={config.sigma}: must be at least {SMALLEST_SIGMA}; σ² has to be a "
             "number in float32"
+        )
+    if not 1 < config.gradient_limit < math.inf:
+        raise ConfigError(
+            f"`config.gradient_limit`={config.gradient_limit}: must exceed 1, the median norm, and "
+            "be finite; a large number lets every update pass"
         )
     if not 1 < config.loss_clip < math.inf:
         raise ConfigError(f"`config.loss_clip`={config.loss_clip}: must exceed 1, the initial loss")
@@ -165,6 +175,7 @@ _LOWEST = {
     "length_max": 1,
     "updates": 1,
     "warmup": 0,
+    "max_skipped": 1,
     "devices": 0,
     "block": 0,
     "log_every": 1,

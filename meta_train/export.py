@@ -9,25 +9,26 @@ import numpy as np
 import learned_opt
 from meta_train.assemble import Run
 from meta_train.config import as_dict
+from meta_train.meta_training import MetaState
 from meta_train.metrics import read_rows
 from meta_train.workdir import METRICS, OPTIMIZER, read_processes
 from tasks import family_facts
 
 
-def export_optimizer(run: Run, theta: Any, workdir: Path) -> Path:
+def export_optimizer(run: Run, state: MetaState, workdir: Path) -> Path:
     """Write ``DIR/optimizer``, unless it is there: θ, and in the manifest how it was found.
 
     Raises:
       OSError: it cannot be written, or there is something else in its place.
     """
     target = workdir / OPTIMIZER
-    theta = jax.tree.map(np.asarray, run.rule.complete(theta))
+    theta = jax.tree.map(np.asarray, run.rule.complete(state.theta))
     if not _is_there(target, theta):
         learned_opt.save(
             target,
             run.rule.whole,
             theta,
-            meta_training=envelope(run, workdir),
+            meta_training=envelope(run, state, workdir),
             licence="Apache-2.0",
         )
     return target
@@ -44,7 +45,7 @@ def _is_there(target: Path, theta: Any) -> bool:
     )
 
 
-def envelope(run: Run, workdir: Path) -> dict[str, Any]:
+def envelope(run: Run, state: MetaState, workdir: Path) -> dict[str, Any]:
     """What the optimizer has met, and what that cost, as JSON values."""
     config = run.config
     inner_steps = config.updates * config.window * config.particles
@@ -54,6 +55,8 @@ def envelope(run: Run, workdir: Path) -> dict[str, Any]:
         "estimator": config.estimator,
         "updates": config.updates,
         "inner_steps": inner_steps,
+        "diverged_windows": int(state.health.diverged),
+        "skipped_updates": int(state.health.skipped),
         "seconds": _seconds(workdir / METRICS, config.updates),
         "seed": config.seed,
         "initial_sha256": run.rule.initial_sha256,

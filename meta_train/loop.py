@@ -4,22 +4,24 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from checkpoints import TrainingCheckpoints
 from meta_train.assemble import Run
-from meta_train.config import ConfigError
+from meta_train.config import ConfigError, MetaTrainConfig
+from meta_train.hosts.peers import ALONE, Peers
+from meta_train.hosts.turns import Turns
 from meta_train.meta_training import MetaState, Metrics
-from meta_train.metrics import MetricsWriter
+from meta_train.metrics import MetricsWriter, NoWriter
+from meta_train.pace import Pace
 
 Advance = Callable[..., tuple[MetaState, Metrics]]
 
@@ -40,8 +42,7 @@ class Outcome(NamedTuple):
 
 def compile_advance(run: Run, state: MetaState) -> Advance:
     """The compiled meta-step of a run, from the cache where it is there."""
-    count = jnp.zeros((), jnp.int32)
-    lowered = run.training.advance.lower(state, count, run.key_updates, run.data)
+    lowered = run.training.advance.lower(state, np.int32(0), run.key_updates, run.data)
     return lowered.compile()
 
 
@@ -51,17 +52,20 @@ def train(
     state: MetaState,
     workdir: Path,
     checkpoints: TrainingCheckpoints,
+    peers: Peers = ALONE,
 ) -> Outcome:
     """Advance ``state`` to the last update, or until SIGTERM or Ctrl-C, and save it.
 
     The metrics of a call are read while the next one runs, so that two calls are in flight:
     enough to keep the devices busy, and far from the 32 at which XLA's CPU client can lock up
     over a collective. Checkpoints are written in the background. A stop is heeded at the end
-    of a call.
+    of a call, which `Pace` keeps short, and so is `config.max_skipped`.
+    Of several processes the first writes the log; all make the same calls and stop together.
 
     Raises:
       ConfigError: θ is no longer finite; what was saved before stays.
       CheckpointError, OSError: what was to be saved could not be written.
+      HostsError: θ is not the same in all processes.
     """
     config = run.config
     first = step = int(state.step)
@@ -69,27 +73,42 @@ def train(
     saved: int | None = None
     with (
         heeded_signals() as stopped_by,
-        MetricsWriter(workdir, first_step=first) as writer,
-        progress_bar(config.updates, first) as bar,
+        MetricsWriter(workdir, first_step=first) if peers.first else NoWriter() as writer,
+        progress_bar(config.updates, first, shown=peers.first) as bar,
     ):
-        clock = Clock()
-        reader = _Reader(writer, bar, clock, inner_steps)
-        while step < config.updates and stopped_by() is None:
-            count = min(config.log_every, config.updates - step)
+        clock, pace, turns = Clock(), Pace(), Turns(peers)
+        got: signal.Signals | None = None
+        reader = _Reader(config, writer, bar, clock, pace)
+        while step < config.updates:
+            to_the_row = config.log_every - step % config.log_every
+            count, got, enough = turns.agree(
+                step,
+                updates=pace.updates(min(to_the_row, config.updates - step)),
+                signal_got=stopped_by(),
+                enough=reader.too_many_skipped,
+            )
+            if got is not None or enough:
+                break
             state, metrics = advance(state, np.int32(count), run.key_updates, run.data)
             step += count
+            turns.note(step, state.theta)
             reader.read_one_late(step, count, metrics)
+            if pace.one_at_a_time():
+                reader.catch_up()
+                reader.say_that_updates_are_long()
             if step % config.checkpoint_every == 0 and step < config.updates:
                 reader.catch_up()  # no row is ever missing before a checkpoint
+                turns.settle(step)
                 checkpoints.save(step, state)
                 saved = step
         reader.catch_up()
+        turns.settle(step)
         seconds = clock.total()
         if step != saved and step > first:
             checkpoints.save(step, state)
         checkpoints.wait()
         rate = (step - first) * inner_steps / seconds
-        return Outcome(state, step, step - first, stopped_by(), rate)
+        return Outcome(state, step, step - first, got, rate)
 
 
 class Clock:
@@ -110,12 +129,24 @@ class Clock:
 
 
 class _Reader:
-    """Fetches the metrics of a call once the next call is under way."""
+    """Fetches the metrics of a call once the next call is under way, and writes whole rows.
 
-    def __init__(self, writer: MetricsWriter, bar: tqdm, clock: Clock, inner_steps: int):
-        self._writer, self._bar, self._clock = writer, bar, clock
-        self._inner_steps = inner_steps
+    ``too_many_skipped``: in a row, as ``config.max_skipped`` has it.
+    """
+
+    def __init__(
+        self,
+        config: MetaTrainConfig,
+        writer: MetricsWriter | NoWriter,
+        bar: tqdm,
+        clock: Clock,
+        pace: Pace,
+    ):
+        self._config = config
+        self._writer, self._bar, self._clock, self._pace = writer, bar, clock, pace
         self._waiting: tuple[int, int, Metrics] | None = None
+        self._row = _Row()
+        self.too_many_skipped = self._said = False
 
     def read_one_late(self, step: int, count: int, metrics: Metrics) -> None:
         self.catch_up()
@@ -132,17 +163,41 @@ class _Reader:
                 f"θ is not finite after update {step}; lower `config.learning_rate`, or raise "
                 "`config.sigma` if it is tiny, and choose another directory"
             )
+        self.too_many_skipped = metrics["longest_skipped"] >= self._config.max_skipped
         seconds = self._clock.lap()
-        rate = count * self._inner_steps / seconds
-        cost = {"seconds": round(seconds, 6), "inner_steps_per_second": round(rate, 1)}
-        self._writer.write(step, metrics | cost)
+        self._pace.took(count, seconds)
+        self._row = _Row(self._row.updates + count, self._row.seconds + seconds)
+        self._bar.update(count)
+        if step % self._config.log_every == 0 or step == self._config.updates:
+            self._write_row(step, metrics)
+
+    def say_that_updates_are_long(self) -> None:
+        """Once, for a person who will want to stop the run."""
+        if not self._said and not self._bar.disable:
+            self._said = True
+            self._bar.write(
+                "note: an update takes more than a second; a signal to stop is heeded at its end",
+                file=sys.stderr,
+            )
+
+    def _write_row(self, step: int, metrics: Mapping[str, float]) -> None:
+        row, self._row = self._row, _Row()
+        rate = row.updates * self._config.window * self._config.particles / row.seconds
+        cost = {"seconds": round(row.seconds, 6), "inner_steps_per_second": round(rate, 1)}
+        self._writer.write(step, {**metrics, **cost})
         self._bar.set_postfix_str(
             f"meta-loss {metrics['meta_loss']:.4f}, {rate:,.0f} inner steps/s", refresh=False
         )
-        self._bar.update(count)
 
 
-def progress_bar(total: int, first: int) -> tqdm:
+class _Row(NamedTuple):
+    """What this process has done of a row of the log."""
+
+    updates: int = 0
+    seconds: float = 0.0
+
+
+def progress_bar(total: int, first: int, *, shown: bool = True) -> tqdm:
     """A bar on standard error; in a log file, a line every half minute."""
     return tqdm(
         total=total,
@@ -150,6 +205,7 @@ def progress_bar(total: int, first: int) -> tqdm:
         unit=" updates",
         desc="meta-training",
         dynamic_ncols=True,
+        disable=not shown,
         mininterval=0.3 if sys.stderr.isatty() else 30.0,
     )
 

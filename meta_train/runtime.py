@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from meta_train.compilation_cache import remove_damaged_entries
 from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
 
@@ -33,14 +34,17 @@ def configure_jax(devices: int = 0, processes: int = 1) -> None:
     """Choose the CPU devices and the persistent compilation cache; before any computation.
 
     On CPU there is one device per core that the process may use (or its share of ``devices``,
-    where the run has several ``processes``), unless XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
-    the user's cache folder.
+    where the run has several ``processes``), unless XLA_FLAGS says how many. The cache is
+    where JAX_COMPILATION_CACHE_DIR says, or in the user's cache folder; what is damaged in it
+    is removed.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", devices // processes or usable_cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if cache := jax.config.values["jax_compilation_cache_dir"]:
+        remove_damaged_entries(Path(cache))
 
 
 def find_devices() -> None:
@@ -72,11 +76,11 @@ def quiet_libraries() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     for name in ("jax", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    _quiet_failed_writes()
+    quiet_failed_transfers()
 
 
-def _quiet_failed_writes() -> None:
-    """Once a write has failed, TensorStore prints a trace for every other array it was writing.
+def quiet_failed_transfers() -> None:
+    """Once a write or read has failed, TensorStore prints a trace for every other array of it.
 
     Orbax has closed the event loop that they report to: let them report to nobody.
     """
@@ -91,13 +95,18 @@ def _quiet_failed_writes() -> None:
 def provenance() -> dict[str, Any]:
     """Versions, code revision, machine and command, as JSON values."""
     return {
-        "versions": {name: _version(name) for name in VERSIONED},
+        "versions": versions(),
         "python": platform.python_version(),
         "git_revision": git_revision(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "devices": [str(device.device_kind) for device in jax.devices()],
         "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}",
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that results depend on."""
+    return {name: _version(name) for name in VERSIONED}
 
 
 def _module() -> str:

@@ -174,6 +174,12 @@ def _provenance(report: Mapping[str, Any]) -> Table:
         "its horizons": " to ".join(map(str, met.get("horizons", []))) or "unknown",
         "its updates": f"{met.get('updates', 'unknown')}",
         "its inner steps": f"{met.get('inner_steps', 'unknown')}",
+        "its windows of pairs with a loss that was not finite": (
+            f"{met.get('diverged_windows', 'unknown')}"
+        ),
+        "its updates skipped, for a gradient that exploded": (
+            f"{met.get('skipped_updates', 'unknown')}"
+        ),
         "its seconds": f"{met.get('seconds', 'unknown')}",
         "its seed": f"{met.get('seed', 'unknown')}",
         "suite": source["suite"],

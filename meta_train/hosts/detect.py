@@ -14,7 +14,7 @@ class Detected(NamedTuple):
     """The place as far as a launcher tells it; None for what it does not."""
 
     process: int | None
-    count: int | None
+    processes: int | None
     coordinator: str | None
 
 
@@ -27,7 +27,7 @@ def detect(environment: Environment) -> Detected:
     """What the first launcher tells that has left its marks in the environment."""
     for launcher in LAUNCHERS:
         found = launcher(environment)
-        if found.count is not None:
+        if found.processes is not None:
             return found
     return NOTHING
 

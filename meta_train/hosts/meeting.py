@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from checkpoints import differences
@@ -24,7 +25,7 @@ NAME = "learned-opt meeting 1"
 
 
 def own_name() -> str:
-    """This process, for people at another host."""
+    """What people at another host need to find this process."""
     return f"{platform.node()}, pid {os.getpid()}"
 
 
@@ -33,7 +34,7 @@ def call(place: Place, facts: Mapping[str, Any]) -> Message:
     return {
         "meeting": NAME,
         "process": place.process,
-        "count": place.count,
+        "count": place.processes,
         "name": own_name(),
         "facts": dict(facts),
     }
@@ -69,8 +70,9 @@ class Meeting:
                 if left <= 0:
                     self._refused = (
                         f"--coordinator={self._place.address}: {_named(self._missing())} of "
-                        f"{self._place.count} did not come in {seconds:g} s; start them with the "
-                        "same --coordinator and --num_processes, or wait longer with --join_timeout"
+                        f"{self._place.processes} did not come in {seconds:g} s; start them with "
+                        "the same --coordinator and --num_processes, or wait longer with "
+                        "--join_timeout"
                     )
                     break
                 self._changed.wait(left)
@@ -84,14 +86,12 @@ class Meeting:
         self._listener.close()
 
     def _missing(self) -> list[int]:
-        return [p for p in range(1, self._place.count) if p not in self._there]
+        return [p for p in range(1, self._place.processes) if p not in self._there]
 
     def _tell(self, message: Message) -> None:
         for connection, _ in self._there.values():
-            try:
+            with suppress(OSError):  # it has left; whoever waits for it finds out
                 connection.send(message)
-            except OSError:
-                pass  # it has left; whoever waits for it finds out
 
     def _greet_all(self) -> None:
         while True:
@@ -127,9 +127,9 @@ class Meeting:
             connection, name = self._there.get(process, (None, own_name()))
             if connection is None or not self._missing() or connection.is_open():
                 return f"{at}: --process_id={process} is taken by {name}; give each its own"
-        if count != self._place.count:
+        if count != self._place.processes:
             differing = [
-                f"--num_processes is {self._place.count} in process 0 and {count} in {process}"
+                f"--num_processes is {self._place.processes} in process 0 and {count} in {process}"
             ]
         else:
             differing = [
@@ -218,7 +218,7 @@ def _listen(place: Place) -> tuple[socket.socket, str]:
         )[0]
     except OSError as error:
         raise HostsError(f"{at}: there is no such host ({error.strerror})") from None
-    for host in (address[0], ""):
+    for host in (str(address[0]), ""):
         try:
             listener = socket.create_server((host, place.port), family=family)
             return listener, host or ("::" if family == socket.AF_INET6 else "0.0.0.0")

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from checkpoints.command_line import say
@@ -24,13 +25,13 @@ BEATS = 6  # signs of life in the time after which a process is given up
 
 
 class Peers(NamedTuple):
-    """``gather(topic, value)``: what each of ``count`` processes has to say, in their order.
+    """``gather(topic, value)``: what each of ``processes`` has to say, in their order.
 
     All must gather the same topics, in the same order. Values are JSON.
     """
 
     process: int
-    count: int
+    processes: int
     gather: Callable[[str, Any], list[Any]]
 
     @property
@@ -127,10 +128,8 @@ def _beat(connections: list[Connection], patience: float) -> None:
         pause = threading.Event()
         while not pause.wait(patience / BEATS):
             for connection in connections:
-                try:
+                with suppress(OSError):  # who receives from it finds out
                     connection.send({"beat": 1})
-                except OSError:
-                    pass  # who receives from it finds out
 
     threading.Thread(target=beat, daemon=True, name="beat").start()
 
@@ -174,10 +173,8 @@ class Host:
 
     def _tell(self, message: Message) -> None:
         for connection, _ in self._others.values():
-            try:
+            with suppress(OSError):  # gone already
                 connection.send(message)
-            except OSError:
-                pass  # gone already
 
     def _taker(self, process: int) -> Callable[[Message], None]:
         def take(message: Message) -> None:
@@ -242,19 +239,15 @@ class Guest:
     def gather(self, topic: str, value: Any) -> list[Any]:
         """See `Peers`."""
         self._number += 1
-        try:
+        with suppress(OSError):  # who receives from it finds out
             self._connection.send({"gather": self._number, "topic": topic, "value": value})
-        except OSError:
-            pass  # who receives from it finds out
         return self._gatherings.wait(self._number)
 
     def fail(self, reason: str) -> None:
         """See `Company`."""
         self._over = True
-        try:
+        with suppress(OSError):  # nobody is left to be told
             self._connection.send({"failed": reason})
-        except OSError:
-            pass  # nobody is left to be told
 
     def _take(self, message: Message) -> None:
         if "end" in message:

@@ -13,10 +13,10 @@ class HostsError(RuntimeError):
 
 
 class Place(NamedTuple):
-    """``process`` of ``count``; process 0 listens at ``host``:``port``, where the others come."""
+    """``process`` of ``processes``; process 0 listens at ``host``:``port``, and all come there."""
 
     process: int
-    count: int
+    processes: int
     host: str
     port: int
 
@@ -50,9 +50,9 @@ def find_place(
         return ALONE_HERE
     asked = [value is not None for value in (coordinator, process_id, num_processes)]
     found = Detected(None, None, None) if all(asked) else detect(environment)
-    if not any(asked) and (found.count is None or found.count == 1):
+    if not any(asked) and (found.processes is None or found.processes == 1):
         return ALONE_HERE
-    count = found.count if num_processes is None else num_processes
+    count = found.processes if num_processes is None else num_processes
     process = found.process if process_id is None else process_id
     address = coordinator or found.coordinator
     missing = [

@@ -39,12 +39,12 @@ def together(
     Raises:
       HostsError: they do not come together.
     """
-    if place.count == 1:
+    if place.processes == 1:
         yield ALONE
         return
     company = _meet(place, facts, join_timeout, peer_timeout)
     try:
-        yield Peers(place.process, place.count, company.gather)
+        yield Peers(place.process, place.processes, company.gather)
         company.gather(END, None)
         jax.distributed.shutdown()
     except BaseException as error:
@@ -79,7 +79,7 @@ def _meet(
     company: Company
     if place.process == 0:
         meeting = Meeting(place, facts)
-        say(f"waiting for {place.count - 1} more process(es) at {place.address}")
+        say(f"waiting for {place.processes - 1} more process(es) at {place.address}")
         others = meeting.wait(join_timeout)
         port = _free_port(meeting.bound)
         for process, (connection, name) in others.items():
@@ -100,7 +100,7 @@ def _meet(
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself
     jax.distributed.initialize(
         address,
-        place.count,
+        place.processes,
         place.process,
         cluster_detection_method="deactivate",
         initialization_timeout=max(int(join_timeout), 1),

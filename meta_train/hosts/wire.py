@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 LONGEST = 1 << 22  # bytes of a message
@@ -59,8 +60,6 @@ class Connection:
 
     def close(self) -> None:
         """End the line; whoever waits at it is woken."""
-        try:
+        with suppress(OSError):  # the other end was quicker
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end was quicker
         self._socket.close()

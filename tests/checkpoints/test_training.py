@@ -1,6 +1,8 @@
 """Checkpoints come back bit for bit, newest first, or with a clear refusal."""
 
+import re
 import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ import pytest
 
 from checkpoints import CheckpointError, TrainingCheckpoints
 from checkpoints.training import free_bytes
+from meta_train.runtime import quiet_failed_transfers
 
 
 class State(NamedTuple):
@@ -17,6 +20,8 @@ class State(NamedTuple):
     theta: Any
     empty: Any
 
+
+quiet_failed_transfers()  # as the commands do
 
 RUN = {"seed": 0, "sigma": 0.01}
 
@@ -71,17 +76,115 @@ def remove_identity(folder):
     shutil.rmtree(folder / "identity")
 
 
-@pytest.mark.parametrize("damage", [cut_files, remove_arrays, remove_identity])
-def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path, damage):
+def remove_all(folder):
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def flip_the_seed(folder):
+    """It must not pass for a checkpoint of another run, which is final."""
+    path = folder / "identity/metadata"
+    text = path.read_text()
+    assert text.count('"seed": 0') == 1
+    path.write_text(text.replace('"seed": 0', '"seed": 1'))
+
+
+DAMAGES = [cut_files, remove_arrays, remove_identity, remove_all, flip_the_seed]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path, damage):
+    """It stays as it is until its number is needed, and is gone once a newer one is written."""
+    saved_at(tmp_path / "c", 5, 6)
+    damage(tmp_path / "c/6")
+    before = files_in(tmp_path / "c")
     checkpoints = opened(tmp_path / "c")
-    checkpoints.save(5, state(1.0))
-    checkpoints.wait()
-    damage(tmp_path / "c/5")
-    with pytest.raises(
-        CheckpointError, match=r"checkpoint '.*/c/5' is damaged .*remove this folder"
-    ):
-        checkpoints.restore(5, state(0.0))
+    step, restored, passed_over = checkpoints.restore_newest(state(0.0))
+    assert step == 5
+    jax.tree.map(np.testing.assert_array_equal, restored, state(5.0))
+    (told,) = passed_over
+    assert re.fullmatch(r"checkpoint '.*/c/6' is damaged \(.+\)", told)
+    assert files_in(tmp_path / "c") == before
+    checkpoints.save(6, state(6.0))
+    assert (tmp_path / "c/.damaged.6").is_dir()
     checkpoints.close()
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["5", "6"]
+    checkpoints = opened(tmp_path / "c")
+    assert checkpoints.restore_newest(state(0.0)).step == 6
+    checkpoints.close()
+
+
+def test_a_newer_one_may_have_a_lower_number_than_the_damaged(tmp_path):
+    """A run that is stopped between the two."""
+    saved_at(tmp_path / "c", 10, 20)
+    cut_files(tmp_path / "c/20")
+    checkpoints = opened(tmp_path / "c")
+    assert checkpoints.restore_newest(state(0.0)).step == 10
+    checkpoints.save(13, state(13.0))
+    checkpoints.close()
+    checkpoints = opened(tmp_path / "c")
+    assert checkpoints.restore_newest(state(0.0)).step == 13
+    checkpoints.close()
+
+
+def test_where_none_can_be_read_nothing_is_changed(tmp_path):
+    saved_at(tmp_path / "c", 5, 6)
+    cut_files(tmp_path / "c")
+    before = files_in(tmp_path / "c")
+    checkpoints = opened(tmp_path / "c")
+    with pytest.raises(
+        CheckpointError,
+        match=r"none .* can be read: .*/c/6' is damaged.*/c/5' is damaged.*nothing was changed",
+    ):
+        checkpoints.restore_newest(state(0.0))
+    checkpoints.close()
+    assert files_in(tmp_path / "c") == before
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [empty, cut, flip, Path.unlink])
+def test_whatever_file_is_damaged_a_state_that_was_saved_comes_back(tmp_path, damage):
+    """Some files do not matter; those that do are found out."""
+    saved_at(tmp_path / "c", 5, 6)
+    names = [p.relative_to(tmp_path / "c/6") for p in files_in(tmp_path / "c/6")]
+    assert len(names) > 5
+    found = []
+    for number, name in enumerate(names):
+        folder = shutil.copytree(tmp_path / "c", tmp_path / str(number))
+        damage(folder / "6" / name)
+        checkpoints = opened(folder)
+        step, restored, passed_over = checkpoints.restore_newest(state(0.0))
+        jax.tree.map(np.testing.assert_array_equal, restored, state(float(step)))
+        assert (step, len(passed_over)) in ((6, 0), (5, 1))
+        found.append(step)
+        checkpoints.save(7, state(7.0))  # goes on
+        checkpoints.close()
+        assert opened(folder).latest() == 7
+    assert {5, 6} == set(found)
+
+
+def saved_at(directory, *steps):
+    checkpoints = opened(directory)
+    for step in steps:
+        checkpoints.save(step, state(float(step)))
+    checkpoints.close()
+
+
+def files_in(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_flipped_bit_is_found(tmp_path):
@@ -96,7 +199,7 @@ def test_a_flipped_bit_is_found(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"c/5' is damaged .*remove this folder"):
+    with pytest.raises(CheckpointError, match=r"c/5' is damaged .its arrays are not those"):
         checkpoints.restore(5, noise)
     checkpoints.close()
 

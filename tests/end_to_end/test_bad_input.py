@@ -12,7 +12,7 @@ import pytest
 import learned_opt
 from learned_opt import RULES
 from tasks import OFFLINE_FAMILIES
-from tests.end_to_end.commands import EVALUATE, TRAIN, run, start, theta
+from tests.end_to_end.commands import EVALUATE, TRAIN, rows, run, start, theta
 
 
 def refused(result):
@@ -96,26 +96,34 @@ def test_a_workdir_of_another_configuration(workdir):
     assert json.loads((workdir / "config.json").read_text())["sigma"] == 0.05
 
 
-def test_a_damaged_checkpoint(workdir):
-    for path in (workdir / "checkpoints/60").rglob("*"):
+def damage(checkpoint):
+    for path in checkpoint.rglob("*"):
         if path.is_file() and path.stat().st_size > 1_000:
             path.write_bytes(path.read_bytes()[:500])
-    before = theta(workdir)
-    described = [(workdir / name).read_bytes() for name in ("config.json", "provenance.json")]
-    settings = ("--preset=tiny", "--config.keep_checkpoints=2")
-    line = refused_after_resuming(run(TRAIN, *settings, f"--workdir={workdir}"))
-    assert "checkpoints/60' is damaged" in line
-    assert "remove this folder to go on from the one before" in line
-    assert theta(workdir) == before
-    assert described == [
-        (workdir / name).read_bytes() for name in ("config.json", "provenance.json")
-    ]
 
-    shutil.rmtree(workdir / "checkpoints/60")  # as the message says
-    code, _, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
-    assert code == 0, error
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(workdir):
+    damage(workdir / "checkpoints/60")
+    before, logged = theta(workdir), rows(workdir)
+    shutil.rmtree(workdir / "optimizer")
+    code, output, error = run(TRAIN, "--preset=tiny", f"--workdir={workdir}")
+    assert (code, output) == (0, ""), error
+    assert re.search(r"note: checkpoint '.*/60' is damaged \(.*\); it is left out, and the", error)
     assert "resuming after update 40" in error
     assert theta(workdir) == before
+    assert [row["step"] for row in rows(workdir)] == [row["step"] for row in logged]
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["20", "40", "60"]
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_touched(workdir):
+    for number in (20, 40, 60):
+        damage(workdir / f"checkpoints/{number}")
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    line = refused(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
+    assert "none of the checkpoints can be read" in line
+    assert all(f"checkpoints/{number}' is damaged" in line for number in (20, 40, 60))
+    assert "choose another directory to begin again" in line
+    assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow
@@ -125,15 +133,8 @@ def test_a_foreign_checkpoint(workdir, tmp_path):
     assert code == 0, error
     shutil.rmtree(workdir / "checkpoints")
     shutil.copytree(other / "checkpoints", workdir / "checkpoints")
-    line = refused_after_resuming(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
+    line = refused(run(TRAIN, "--preset=tiny", f"--workdir={workdir}"))
     assert "checkpoints/60' is of another run: seed is 5 there and 0 here" in line
-
-
-def refused_after_resuming(result):
-    code, output, error = result
-    resuming, *rest = error.splitlines()
-    assert resuming.startswith("resuming after update")
-    return refused((code, output, "\n".join(rest)))
 
 
 @pytest.mark.slow
