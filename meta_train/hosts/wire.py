@@ -1,6 +1,7 @@
 """Messages between processes: JSON objects, one a line, over TCP."""
 
 import json
+import select
 import socket
 import threading
 from contextlib import suppress
@@ -51,10 +52,10 @@ class Connection:
 
     def is_open(self) -> bool:
         """Whether the other end is there, as far as can be told without waiting."""
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
         try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
+            return not waiting.poll(0) or bool(self._socket.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
