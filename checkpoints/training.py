@@ -23,7 +23,6 @@ from checkpoints.digest import checksums_of_part, digest, kinds
 
 Gather = Callable[[str, Any], list[Any]]
 
-
 DAMAGED = ".damaged."
 """Beginning of the name of a checkpoint that was set aside; Orbax does not see it."""
 

@@ -1,5 +1,7 @@
 """From a configuration to all that a run is made of."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,15 +10,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 from learned_opt import LearnedOptimizer
-from meta_train.config import ConfigError, MetaTrainConfig
+from meta_train.config import ConfigError, MetaTrainConfig, tasks_of
 from meta_train.estimation import make_estimator, rows_of
-from meta_train.meta_training import MetaTraining, meta_training
+from meta_train.estimators import GradientEstimator
+from meta_train.estimators.base import Layout
+from meta_train.many_tasks import many_task_training
+from meta_train.meta_training import EstimatorAt, MetaTraining, meta_training, outer_step
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import (
     by_process,
     default_block,
     device_mesh,
     placed,
+    put_once,
     replicated,
     split_rows,
 )
@@ -28,16 +34,20 @@ from meta_train.problems.optimizer_training import (
     optimizer_training,
 )
 from meta_train.rule import TrainedRule, make_rule
+from meta_train.task_list import shares
+from meta_train.task_scale import in_units_of, normalized
 from tasks import TaskFamily, get_family
 
 TASKS_TRIED = 8
 
 
 class Run(NamedTuple):
-    """The parts of a run; ``data`` and keys are on the devices of ``mesh``."""
+    """The parts of a run; ``data``, by task where there are several, and keys are on the devices
+    of ``mesh``.
+    """
 
     config: MetaTrainConfig
-    family: TaskFamily
+    families: tuple[TaskFamily, ...]
     rule: TrainedRule
     training: MetaTraining
     mesh: Mesh
@@ -47,58 +57,100 @@ class Run(NamedTuple):
     key_updates: jax.Array
 
     @property
+    def family(self) -> TaskFamily:
+        """The task of a run that has one."""
+        (family,) = self.families
+        return family
+
+    @property
     def optimizer(self) -> LearnedOptimizer:
         """What is trained: the rule, but for what is frozen of its θ."""
         return self.rule.optimizer
 
 
 def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
-    """Read the data, check the task, and put the run together; nothing is compiled yet.
+    """Read the data, check the tasks, and put the run together; nothing is compiled yet.
 
-    ``family`` stands in for the one that ``config.task`` names.
+    ``family`` stands in for what ``config.task`` names.
 
     Raises:
-      ConfigError: the rule cannot be made or trained so, the task has no accuracy where that
+      ConfigError: the rule cannot be made or trained so, a task has no accuracy where that
         is the meta-loss, its loss is not finite at its start, or there are too few devices.
       UnknownTaskError, DataUnavailableError: of `tasks.get_family`.
       FileNotFoundError, OptimizerFormatError: of the optimizer to begin with.
     """
     key_init, key_updates = jax.random.split(jax.random.key(config.seed))
     rule = make_rule(config, key_init)
-    family = family or get_family(config.task, download=config.download)
+    names = [task.name for task in tasks_of(config)]
+    families = [family] if family else [get_family(n, download=config.download) for n in names]
+    mesh, block = _machine(config)
+    layout, put = split_rows(mesh, block), put_once(replicated(mesh))
+    estimators: dict[str, EstimatorAt] = {}
+    data: dict[str, Any] = {}
+    for family in families:
+        estimators[family.name], arrays = prepare(
+            config, family, rule, layout, alone=len(families) == 1
+        )
+        data[family.name] = put(arrays)
+    return Run(
+        config=config,
+        families=tuple(families),
+        rule=rule,
+        training=_training_of(config, rule, estimators, mesh),
+        mesh=mesh,
+        block=block,
+        data=data if len(families) > 1 else data[families[0].name],
+        key_init=placed(key_init, replicated(mesh)),
+        key_updates=placed(key_updates, replicated(mesh)),
+    )
+
+
+def prepare(
+    config: MetaTrainConfig, family: TaskFamily, rule: TrainedRule, layout: Layout, *, alone: bool
+) -> tuple[EstimatorAt, Any]:
+    """The estimator of a task and its data, checked; a task that is ``alone`` is not scaled."""
     splits = family.load()
     check_initial_loss(family, splits)
-    mesh, block = _machine(config)
     bound = config.loss_clip * family.metadata.initial_loss
+    meta_loss = META_LOSSES[config.meta_loss]
     problem = optimizer_training(
         family, rule.optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
     )
     data = meta_data(splits, config.meta_loss)
     check_meta_loss(problem, rule.optimizer, data)
-    estimator = make_estimator(
-        config,
-        problem,
-        loss_bound=None if META_LOSSES[config.meta_loss].telescoped else bound,
-        layout=split_rows(mesh, block),
+    scale = "none" if alone else config.task_scale
+    if scale != "none" and meta_loss.is_loss:
+        problem = in_units_of(problem, family.metadata.initial_loss)
+        bound = config.loss_clip
+
+    def estimator_at(update: jax.Array) -> GradientEstimator:
+        estimator = make_estimator(
+            config,
+            problem,
+            update,
+            loss_bound=None if meta_loss.telescoped else bound,
+            layout=layout,
+        )
+        return normalized(estimator) if scale == "gradient_norm" else estimator
+
+    return estimator_at, data
+
+
+def _training_of(
+    config: MetaTrainConfig, rule: TrainedRule, estimators: Mapping[str, EstimatorAt], mesh: Mesh
+) -> MetaTraining:
+    init, log_every, several = rule.optimizer.init, config.log_every, len(estimators) > 1
+    outer = outer_step(
+        outer_optimizer(config),
+        log_every=log_every,
+        gradient_limit=config.gradient_limit,
+        others=("tasks",) if several else (),
     )
-    return Run(
-        config=config,
-        family=family,
-        rule=rule,
-        training=meta_training(
-            rule.optimizer.init,
-            estimator,
-            outer_optimizer(config),
-            mesh,
-            log_every=config.log_every,
-            gradient_limit=config.gradient_limit,
-        ),
-        mesh=mesh,
-        block=block,
-        data=placed(data, replicated(mesh)),
-        key_init=placed(key_init, replicated(mesh)),
-        key_updates=placed(key_updates, replicated(mesh)),
-    )
+    if several:
+        drawn = partial(shares, tasks_of(config), config.tasks_per_update, config.seed)
+        return many_task_training(init, estimators, outer, mesh, drawn, log_every=log_every)
+    (estimator_at,) = estimators.values()
+    return meta_training(init, estimator_at, outer, mesh)
 
 
 def check_meta_loss(problem: UnrolledProblem, optimizer: LearnedOptimizer, data: Any) -> None:

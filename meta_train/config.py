@@ -8,6 +8,8 @@ from learned_opt.rules import RULES
 from meta_train.estimators import ESTIMATORS, NEED_DERIVATIVE, WITHOUT_NOISE
 from meta_train.estimators.differences import transform_named
 from meta_train.problems.optimizer_training import META_LOSSES
+from meta_train.task_list import ListedTask, parse_tasks
+from meta_train.task_scale import TASK_SCALES
 
 
 class ConfigError(ValueError):
@@ -20,7 +22,13 @@ class MetaTrainConfig:
 
     What is trained:
       seed: of every random draw.
-      task: a family of `tasks`; see ``tasks/registry.py`` for the names.
+      task: a family of `tasks`; see ``tasks/registry.py`` for the names. Or a list of them,
+        NAME,NAME=WEIGHT,NAME=WEIGHT@UPDATE: with a sampling weight, 1 where there is none, and
+        from so many updates on.
+      tasks_per_update: tasks of a list that an update is made from, drawn by weight as
+        ``task_list.py`` says; 0 takes all.
+      task_scale: how the tasks of a list are made comparable; a name in `TASK_SCALES`. A task
+        alone is as it is.
       download: prepare a TFDS set that is not there (official ones need the extra [tf]).
       rule: an update rule of `learned_opt.RULES`.
       constants: of the rule, as a JSON object: '{"hidden": [8, 8]}'; the others are the rule's own.
@@ -36,6 +44,8 @@ class MetaTrainConfig:
       window: W, inner steps between two updates of θ.
       sigma: σ of the noise on θ.
       length_min, length_max: bounds of the log-uniform episode length, in inner steps.
+      length_start, length_updates: the upper bound grows from the one to length_max within the
+        other, geometrically, as ``curriculum.py`` says; 0 and 0 for a bound that stays.
       noise_period: K of "gpes", inner steps; 0 for the others.
       mixture: what "mixture" is made of, "pes=0.5,truncated_es=0.5" say; else empty.
       transform: of loss differences: identity, sign, normalize or clip:BOUND.
@@ -61,6 +71,8 @@ class MetaTrainConfig:
 
     seed: int = 0
     task: str = "fashion_mnist_8x8_mlp32"
+    tasks_per_update: int = 0
+    task_scale: str = "initial_loss"
     download: bool = False
     rule: str = "mlp"
     constants: str = "{}"
@@ -75,6 +87,8 @@ class MetaTrainConfig:
     sigma: float = 0.01
     length_min: int = 200
     length_max: int = 200
+    length_start: int = 0
+    length_updates: int = 0
     noise_period: int = 0
     mixture: str = ""
     transform: str = "identity"
@@ -110,6 +124,7 @@ def check_config(config: MetaTrainConfig) -> None:
         ("rule", RULES),
         ("estimator", ESTIMATORS),
         ("meta_loss", META_LOSSES),
+        ("task_scale", TASK_SCALES),
     ):
         value = getattr(config, name)
         if value not in legal:
@@ -140,7 +155,7 @@ def check_config(config: MetaTrainConfig) -> None:
         raise ConfigError(
             f"`config.particles`={config.particles}: must be even, both members of a pair counted"
         )
-    for name in ("length_min", "length_max"):
+    for name in ("length_min", "length_max", "length_start"):
         if getattr(config, name) % config.window:
             raise ConfigError(
                 f"`config.window`={config.window} does not divide `config.{name}`="
@@ -152,6 +167,8 @@ def check_config(config: MetaTrainConfig) -> None:
             f"`config.length_max`={config.length_max} is below "
             f"`config.length_min`={config.length_min}"
         )
+    _check_curriculum(config)
+    _check_tasks(config)
     if not 0 <= config.learning_rate_end <= 1:
         raise ConfigError(
             f"`config.learning_rate_end`={config.learning_rate_end}: a share, in [0, 1]"
@@ -173,6 +190,9 @@ _LOWEST = {
     "length_min": 1,
     "noise_period": 0,
     "length_max": 1,
+    "length_start": 0,
+    "length_updates": 0,
+    "tasks_per_update": 0,
     "updates": 1,
     "warmup": 0,
     "max_skipped": 1,
@@ -209,6 +229,45 @@ def components_of(config: MetaTrainConfig) -> list[tuple[str, float]]:
     return components
 
 
+def tasks_of(config: MetaTrainConfig) -> tuple[ListedTask, ...]:
+    """The tasks that ``config.task`` lists; ConfigError where it does not."""
+    try:
+        return parse_tasks(config.task)
+    except ValueError as error:
+        raise ConfigError(f"`config.{str(error).removeprefix('`')}") from None
+
+
+def _check_tasks(config: MetaTrainConfig) -> None:
+    """Raise ConfigError for a list of tasks that cannot be trained on."""
+    tasks = tasks_of(config)
+    if config.tasks_per_update > len(tasks):
+        raise ConfigError(
+            f"`config.tasks_per_update`={config.tasks_per_update}: `config.task` lists "
+            f"{len(tasks)}; lower it, or 0 to take all"
+        )
+    for task in tasks:
+        if task.from_update >= config.updates:
+            raise ConfigError(
+                f"`config.task`={config.task!r}: {task.name!r} takes part from update "
+                f"{task.from_update}, and there are `config.updates`={config.updates}; lower it, "
+                "or leave the task out"
+            )
+
+
+def _check_curriculum(config: MetaTrainConfig) -> None:
+    """Raise ConfigError for a curriculum over lengths that leads nowhere."""
+    start, updates = config.length_start, config.length_updates
+    if (start > 0) != (updates > 0):
+        raise ConfigError(
+            f"`config.length_start`={start} and `config.length_updates`={updates} go together: "
+            "give both, or leave both at 0"
+        )
+    if start > config.length_max:
+        raise ConfigError(
+            f"`config.length_start`={start} is above `config.length_max`={config.length_max}"
+        )
+
+
 def _check_estimator(config: MetaTrainConfig) -> None:
     """Raise ConfigError for settings that do not go with the estimator."""
     if config.mixture and config.estimator != "mixture":
@@ -219,6 +278,11 @@ def _check_estimator(config: MetaTrainConfig) -> None:
             raise ConfigError(
                 f"`config.window`={config.window}: {name!r} unrolls whole episodes, here of "
                 f"{config.length_min} to {config.length_max} steps; make all three equal"
+            )
+        if config.length_start:
+            raise ConfigError(
+                f"`config.length_start`={config.length_start}: {name!r} unrolls whole episodes, "
+                "all of one length; leave it at 0"
             )
     if ("gpes" in names) != (config.noise_period > 0) or config.noise_period % config.window:
         raise ConfigError(

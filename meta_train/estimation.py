@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import jax
+
 from meta_train.config import MetaTrainConfig, components_of
+from meta_train.curriculum import episode_length
 from meta_train.estimators import ESTIMATORS, WITHOUT_NOISE, GradientEstimator
-from meta_train.estimators.base import Layout, Length
+from meta_train.estimators.base import Layout
 from meta_train.estimators.differences import transform_named
-from meta_train.estimators.episodes import log_uniform
 from meta_train.problem import UnrolledProblem
 
 
@@ -17,15 +19,19 @@ def rows_of(config: MetaTrainConfig) -> int:
 
 
 def make_estimator(
-    config: MetaTrainConfig, problem: UnrolledProblem, *, loss_bound: float | None, layout: Layout
+    config: MetaTrainConfig,
+    problem: UnrolledProblem,
+    update: jax.Array,
+    *,
+    loss_bound: float | None,
+    layout: Layout,
 ) -> GradientEstimator:
-    """The estimator of a checked configuration: mean window losses, staggered episodes."""
-    length: Length = config.length_min
-    if config.length_max > config.length_min:
-        length = log_uniform(config.length_min, config.length_max)
+    """The estimator of a checked configuration in an ``update``, an int32 that may be traced:
+    mean window losses, staggered episodes.
+    """
     common: dict[str, Any] = dict(
         window=config.window,
-        length=length,
+        length=episode_length(config, update),
         reduction="mean",
         stagger=True,
         loss_bound=loss_bound,

@@ -8,9 +8,11 @@ import numpy as np
 
 import learned_opt
 from meta_train.assemble import Run
-from meta_train.config import as_dict
+from meta_train.config import as_dict, tasks_of
+from meta_train.curriculum import shortest_episode
 from meta_train.meta_training import MetaState
 from meta_train.metrics import read_rows
+from meta_train.task_list import windows_of
 from meta_train.workdir import METRICS, OPTIMIZER, read_processes
 from tasks import family_facts
 
@@ -48,13 +50,18 @@ def _is_there(target: Path, theta: Any) -> bool:
 def envelope(run: Run, state: MetaState, workdir: Path) -> dict[str, Any]:
     """What the optimizer has met, and what that cost, as JSON values."""
     config = run.config
-    inner_steps = config.updates * config.window * config.particles
+    windows = windows_of(
+        tasks_of(config), config.tasks_per_update, config.seed, updates=config.updates
+    )
     return {
-        "tasks": [{"name": run.family.name, **family_facts(run.family)}],
-        "horizons": [config.length_min, config.length_max],
+        "tasks": [
+            {"name": family.name, **family_facts(family), "windows": count}
+            for family, count in zip(run.families, windows, strict=True)
+        ],
+        "horizons": [shortest_episode(config), config.length_max],
         "estimator": config.estimator,
         "updates": config.updates,
-        "inner_steps": inner_steps,
+        "inner_steps": sum(windows) * config.window * config.particles,
         "diverged_windows": int(state.health.diverged),
         "skipped_updates": int(state.health.skipped),
         "seconds": _seconds(workdir / METRICS, config.updates),

@@ -19,11 +19,9 @@ from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.hosts.peers import ALONE, Peers
 from meta_train.hosts.turns import Turns
-from meta_train.meta_training import MetaState, Metrics
+from meta_train.meta_training import Advance, MetaState, Metrics
 from meta_train.metrics import MetricsWriter, NoWriter
 from meta_train.pace import Pace
-
-Advance = Callable[..., tuple[MetaState, Metrics]]
 
 
 class Outcome(NamedTuple):
@@ -42,8 +40,7 @@ class Outcome(NamedTuple):
 
 def compile_advance(run: Run, state: MetaState) -> Advance:
     """The compiled meta-step of a run, from the cache where it is there."""
-    lowered = run.training.advance.lower(state, np.int32(0), run.key_updates, run.data)
-    return lowered.compile()
+    return run.training.compiled(state, run.key_updates, run.data)
 
 
 def train(
@@ -69,7 +66,6 @@ def train(
     """
     config = run.config
     first = step = int(state.step)
-    inner_steps = config.window * config.particles
     saved: int | None = None
     with (
         heeded_signals() as stopped_by,
@@ -107,7 +103,7 @@ def train(
         if step != saved and step > first:
             checkpoints.save(step, state)
         checkpoints.wait()
-        rate = (step - first) * inner_steps / seconds
+        rate = reader.inner_steps / seconds
         return Outcome(state, step, step - first, got, rate)
 
 
@@ -131,7 +127,7 @@ class Clock:
 class _Reader:
     """Fetches the metrics of a call once the next call is under way, and writes whole rows.
 
-    ``too_many_skipped``: in a row, as ``config.max_skipped`` has it.
+    ``too_many_skipped``: in a row, as ``config.max_skipped`` has it; ``inner_steps``: done so far.
     """
 
     def __init__(
@@ -144,6 +140,7 @@ class _Reader:
     ):
         self._config = config
         self._writer, self._bar, self._clock, self._pace = writer, bar, clock, pace
+        self.inner_steps = 0.0
         self._waiting: tuple[int, int, Metrics] | None = None
         self._row = _Row()
         self.too_many_skipped = self._said = False
@@ -166,7 +163,9 @@ class _Reader:
         self.too_many_skipped = metrics["longest_skipped"] >= self._config.max_skipped
         seconds = self._clock.lap()
         self._pace.took(count, seconds)
-        self._row = _Row(self._row.updates + count, self._row.seconds + seconds)
+        inner_steps = count * self._config.window * self._config.particles * metrics.get("tasks", 1)
+        self.inner_steps += inner_steps
+        self._row = _Row(self._row.inner_steps + inner_steps, self._row.seconds + seconds)
         self._bar.update(count)
         if step % self._config.log_every == 0 or step == self._config.updates:
             self._write_row(step, metrics)
@@ -182,7 +181,7 @@ class _Reader:
 
     def _write_row(self, step: int, metrics: Mapping[str, float]) -> None:
         row, self._row = self._row, _Row()
-        rate = row.updates * self._config.window * self._config.particles / row.seconds
+        rate = row.inner_steps / row.seconds
         cost = {"seconds": round(row.seconds, 6), "inner_steps_per_second": round(rate, 1)}
         self._writer.write(step, {**metrics, **cost})
         self._bar.set_postfix_str(
@@ -193,7 +192,7 @@ class _Reader:
 class _Row(NamedTuple):
     """What this process has done of a row of the log."""
 
-    updates: int = 0
+    inner_steps: float = 0.0
     seconds: float = 0.0
 
 

@@ -18,11 +18,15 @@ from meta_train.parallel import replicated, split_leading
 from meta_train.problem import Data, Theta
 
 Metrics = Mapping[str, jax.Array]
+Advance = Callable[..., tuple["MetaState", Metrics]]
+EstimatorAt = Callable[[jax.Array], GradientEstimator]
+"""The estimator of update k, an int32 that may be traced: episodes may grow longer with it."""
 
-MEANS = (
-    "meta_gradient_norm", "theta_norm", "meta_loss", "sign_gap", "signal_to_noise",
-    "accumulator_norm", "age", "restarts", "diverged",
+SUMMARY = (
+    "meta_loss", "sign_gap", "signal_to_noise", "accumulator_norm", "age", "restarts", "diverged",
 )  # fmt: skip
+"""What `summarize` gives."""
+MEANS = ("meta_gradient_norm", "theta_norm", *SUMMARY)
 COUNTS = ("skipped_updates",)
 METRICS = (*MEANS, *COUNTS, "longest_skipped")
 """What a row of the log has: means over its updates; numbers of them; and the most updates
@@ -54,49 +58,50 @@ class MetaTraining(NamedTuple):
     ``advance`` makes ``count`` updates and takes over the buffers of the state. Its metrics
     are `METRICS` over the row of the log so far, a row being ``log_every`` updates. Any count
     is the same program, and k updates in one call are bit for bit those of several.
+    ``compiled(state, key, data)`` is ``advance`` compiled ahead for such arguments; the arrays
+    of the state may be `jax.ShapeDtypeStruct`.
     """
 
     init: Callable[[jax.Array], MetaState]
-    advance: Any  # jitted: it can also be lowered and compiled ahead
+    advance: Any  # jitted
+    compiled: Callable[[MetaState, jax.Array, Data], Advance]
     shardings: MetaState
 
 
-def meta_training(
-    init_theta: Callable[[jax.Array], Theta],
-    estimator: GradientEstimator,
+class OuterStep(NamedTuple):
+    """``init(θ, estimator's state) -> MetaState``; ``step(state, meta-gradient, summary) ->
+    state``, all of it but the estimator's; ``metrics(state)`` of the row of the log so far.
+    """
+
+    init: Callable[[Theta, Any], MetaState]
+    step: Callable[[MetaState, Theta, Metrics], MetaState]
+    metrics: Callable[[MetaState], Metrics]
+
+
+def outer_step(
     outer: optax.GradientTransformation,
-    mesh: Mesh,
     *,
     log_every: int = 10,
     gradient_limit: float = 1000.0,
-) -> MetaTraining:
-    """Put an estimator and an outer optimizer together on a mesh of devices.
+    others: tuple[str, ...] = (),
+) -> OuterStep:
+    """The update of θ by a meta-gradient, by the equation and the rule at the top.
 
-    ``log_every`` and ``gradient_limit`` are those of the configuration.
+    ``log_every`` and ``gradient_limit`` are those of the configuration; ``others`` are names in
+    the summary beside those of `summarize`.
     """
-    whole = replicated(mesh)
 
-    def init(key: jax.Array) -> MetaState:
-        key_theta, key_estimator = jax.random.split(key)
-        theta = init_theta(key_theta)
+    def init(theta: Theta, estimator: Any) -> MetaState:
         return MetaState(
             step=jnp.zeros((), jnp.int32),
             theta=theta,
             outer=outer.init(theta),
-            estimator=estimator.init(key_estimator, theta),
+            estimator=estimator,
             health=healthy(),
-            row={name: jnp.zeros((), jnp.float32) for name in (*MEANS, *COUNTS)},
+            row={name: jnp.zeros((), jnp.float32) for name in (*MEANS, *COUNTS, *others)},
         )
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    shardings = jax.tree.map(lambda _: whole, shapes)
-    split = jax.tree.map(lambda _: split_leading(mesh), shapes.estimator.inner)
-    shardings = shardings._replace(estimator=shardings.estimator._replace(inner=split))
-
-    def update(state: MetaState, key: jax.Array, data: Data) -> MetaState:
-        gradient, estimator_state, info = estimator.step(
-            jax.random.fold_in(key, state.step), state.theta, state.estimator, data
-        )
+    def step(state: MetaState, gradient: Theta, summary: Metrics) -> MetaState:
         with jax.named_scope(OUTER):
             norm = optax.tree.norm(gradient)
             skip = is_harmful(norm, state.health, gradient_limit)
@@ -106,37 +111,74 @@ def meta_training(
             "meta_gradient_norm": norm,
             "theta_norm": optax.tree.norm(theta),
             "skipped_updates": skip.astype(jnp.float32),
-            **summarize(info),
+            **summary,
         }
         begins = state.step % log_every == 0
         return MetaState(
             step=state.step + 1,
             theta=theta,
             outer=unless(skip, outer_state, state.outer),
-            estimator=estimator_state,
-            health=examined(state.health, norm, skip, info.diverged),
+            estimator=state.estimator,
+            health=examined(state.health, norm, skip, summary["diverged"]),
             row={n: jnp.where(begins, 0, total) + metrics[n] for n, total in state.row.items()},
         )
+
+    def metrics(state: MetaState) -> Metrics:
+        updates = (state.step - 1) % log_every + 1
+        row = {n: total if n in COUNTS else total / updates for n, total in state.row.items()}
+        return row | {"longest_skipped": state.health.longest_skipped}
+
+    return OuterStep(init, step, metrics)
+
+
+def meta_training(
+    init_theta: Callable[[jax.Array], Theta],
+    estimator_at: EstimatorAt,
+    outer: OuterStep,
+    mesh: Mesh,
+) -> MetaTraining:
+    """Put an estimator and an outer step together on a mesh of devices."""
+    whole = replicated(mesh)
+
+    def init(key: jax.Array) -> MetaState:
+        key_theta, key_estimator = jax.random.split(key)
+        theta = init_theta(key_theta)
+        first = estimator_at(jnp.zeros((), jnp.int32))
+        return outer.init(theta, first.init(key_estimator, theta))
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    shardings = jax.tree.map(lambda _: whole, shapes)
+    shardings = shardings._replace(estimator=estimator_shardings(shapes.estimator, mesh))
+
+    def update(state: MetaState, key: jax.Array, data: Data) -> MetaState:
+        gradient, estimator_state, info = estimator_at(state.step).step(
+            jax.random.fold_in(key, state.step), state.theta, state.estimator, data
+        )
+        return outer.step(state, gradient, summarize(info))._replace(estimator=estimator_state)
 
     def advance(
         state: MetaState, count: jax.Array, key: jax.Array, data: Data
     ) -> tuple[MetaState, Metrics]:
         state = jax.lax.fori_loop(0, count, lambda _, s: update(s, key, data), state)
-        updates = (state.step - 1) % log_every + 1
-        metrics = {name: state.row[name] / updates for name in MEANS}
-        metrics |= {name: state.row[name] for name in COUNTS}
-        return state, metrics | {"longest_skipped": state.health.longest_skipped}
+        return state, outer.metrics(state)
 
-    return MetaTraining(
-        jax.jit(init, out_shardings=shardings),
-        jax.jit(
-            advance,
-            donate_argnames="state",
-            in_shardings=(shardings, whole, whole, whole),
-            out_shardings=(shardings, whole),
-        ),
-        shardings,
+    jitted = jax.jit(
+        advance,
+        donate_argnames="state",
+        in_shardings=(shardings, whole, whole, whole),
+        out_shardings=(shardings, whole),
     )
+
+    def compiled(state: MetaState, key: jax.Array, data: Data) -> Advance:
+        return jitted.lower(state, jax.ShapeDtypeStruct((), jnp.int32), key, data).compile()
+
+    return MetaTraining(jax.jit(init, out_shardings=shardings), jitted, compiled, shardings)
+
+
+def estimator_shardings(shapes: Any, mesh: Mesh) -> Any:
+    """How the state of an estimator lies: ``inner`` split by rows, the rest whole."""
+    split = jax.tree.map(lambda _: split_leading(mesh), shapes.inner)
+    return jax.tree.map(lambda _: replicated(mesh), shapes)._replace(inner=split)
 
 
 def summarize(info: EstimatorInfo) -> Metrics:

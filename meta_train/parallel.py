@@ -3,7 +3,8 @@
 The rows are the pairs of particles of an estimator, or the training runs of an evaluation.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -64,6 +65,21 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_leading(mesh: Mesh) -> NamedSharding:
     """The leading axis, that of the rows, split over the devices of the mesh."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def put_once(sharding: NamedSharding) -> Callable[[Any], Any]:
+    """A function that puts pytrees of arrays on devices; arrays that are equal share one there."""
+    there: dict[tuple, jax.Array] = {}
+
+    def put(array: Any) -> jax.Array:
+        array = np.asarray(array)
+        digest = hashlib.sha256(np.ascontiguousarray(array)).digest()
+        key = (array.shape, array.dtype.str, digest)
+        if key not in there:
+            there[key] = placed(array, sharding)
+        return there[key]
+
+    return lambda tree: jax.tree.map(put, tree)
 
 
 def in_blocks(function: RowFunction, block: int) -> RowFunction:

@@ -41,4 +41,15 @@ TINY = dataclasses.replace(
     checkpoint_every=20,
 )
 
-PRESETS: Mapping[str, MetaTrainConfig] = {"demo": DEMO, "tiny": TINY}
+# python -m meta_train --preset=tasks --workdir=DIR
+TASKS = dataclasses.replace(
+    DEMO,
+    task=(
+        "fashion_mnist_8x8_mlp32=2,fashion_mnist_8x8_softmax,fashion_mnist_8x8_mlp32x32_tanh,"
+        "fashion_mnist_8x8_conv16x32,fashion_mnist_8x8_autoencoder32x8x32,quadratic32"
+    ),
+    tasks_per_update=2,
+    updates=12_000,
+)
+
+PRESETS: Mapping[str, MetaTrainConfig] = {"demo": DEMO, "tiny": TINY, "tasks": TASKS}

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from learned_opt.kernels import native
 from meta_train.compilation_cache import remove_damaged_entries
 from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
@@ -100,6 +101,7 @@ def provenance() -> dict[str, Any]:
         "git_revision": git_revision(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "devices": [str(device.device_kind) for device in jax.devices()],
+        "kernels": kernels(),
         "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}",
     }
 
@@ -107,6 +109,14 @@ def provenance() -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Of the packages that results depend on."""
     return {name: _version(name) for name in VERSIONED}
+
+
+def kernels() -> str:
+    """Whether the steps of rules are compiled kernels here, or why they are not."""
+    if jax.default_backend() != "cpu":
+        return "none for this platform"
+    reason = native.why_not()
+    return "compiled for this processor" if reason is None else f"none: {reason}"
 
 
 def _module() -> str:

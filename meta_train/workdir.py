@@ -125,7 +125,7 @@ def record_process(
         return []
     return [
         f"{name} was {_short(before[-1].get(name))} and is {_short(facts.get(name))}"
-        for name in ("versions", "devices", "processes", "block")
+        for name in ("versions", "devices", "processes", "block", "kernels")
         if name in before[-1] and before[-1][name] != facts.get(name)
     ]
 

@@ -148,14 +148,15 @@ def _compile_twice(run: Run) -> tuple[Any, float, float]:
         compiled = run.training.advance.lower(state, count, run.key_updates, run.data).compile()
         return compiled, time.perf_counter() - started
 
-    with _empty_compilation_cache():
+    with empty_compilation_cache():
         _, cold = seconds_of_compiling()
         compiled, cached = seconds_of_compiling()
     return compiled, cold, cached
 
 
 @contextmanager
-def _empty_compilation_cache() -> Iterator[None]:
+def empty_compilation_cache() -> Iterator[None]:
+    """Within, programs are kept in a folder of their own."""
     before = jax.config.values["jax_compilation_cache_dir"]
     with tempfile.TemporaryDirectory() as folder:
         try:

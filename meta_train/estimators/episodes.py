@@ -24,11 +24,12 @@ def no_episodes(pairs: int) -> Episodes:
     return Episodes(*(jnp.zeros(pairs, jnp.int32) for _ in Episodes._fields))
 
 
-def log_uniform(low: int, high: int) -> Callable[[jax.Array], jax.Array]:
+def log_uniform(low: int | jax.Array, high: int | jax.Array) -> Callable[[jax.Array], jax.Array]:
     """Episode lengths T with log T uniform in [log low, log high], both ends included."""
+    log = jnp.log if isinstance(high, jax.Array) else np.log
 
     def draw(key: jax.Array) -> jax.Array:
-        exponent = jax.random.uniform(key, (), minval=np.log(low), maxval=np.log(high))
+        exponent = jax.random.uniform(key, (), minval=log(low), maxval=log(high))
         return jnp.clip(jnp.round(jnp.exp(exponent)).astype(jnp.int32), low, high)
 
     return draw

@@ -55,13 +55,15 @@ Measure = Callable[[TaskFamily, InnerStep, jax.Array, Mapping[str, Arrays]], jax
 
 class MetaLoss(NamedTuple):
     """``measure`` gives L_t on the ``split``; ``differentiable``: it has a gradient;
-    ``telescoped``: L_T alone is wanted, so that differences are handed out.
+    ``telescoped``: L_T alone is wanted, so that differences are handed out; ``is_loss``: it is
+    in the unit of the task's loss.
     """
 
     split: str
     measure: Measure
     differentiable: bool = True
     telescoped: bool = False
+    is_loss: bool = True
 
 
 def _of_the_step(
@@ -116,7 +118,9 @@ META_LOSSES: Mapping[str, MetaLoss] = {
     "train": MetaLoss("train", _of_the_step),
     "validation": MetaLoss("inner_validation", _on_fresh_validation),
     "final_validation": MetaLoss("inner_validation", _on_fixed_validation, telescoped=True),
-    "validation_accuracy": MetaLoss("inner_validation", _accuracy, differentiable=False),
+    "validation_accuracy": MetaLoss(
+        "inner_validation", _accuracy, differentiable=False, is_loss=False
+    ),
 }
 """L_t by name. "train": the loss whose gradient is taken at step t. "validation": the loss at
 the same parameters on a fresh minibatch of the inner-validation split. "final_validation": the

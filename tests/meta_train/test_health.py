@@ -10,7 +10,7 @@ import pytest
 
 from meta_train.estimators import EstimatorInfo, GradientEstimator
 from meta_train.health import RECENT, Health, examined, healthy, is_harmful
-from meta_train.meta_training import METRICS, meta_training
+from meta_train.meta_training import METRICS, meta_training, outer_step
 from meta_train.parallel import device_mesh
 
 LIMIT = 10.0
@@ -47,14 +47,9 @@ def scripted():
 @pytest.fixture(scope="module")
 def training():
     mesh = device_mesh(1, jax.devices()[:1])
-    return meta_training(
-        lambda key: jnp.zeros(()),
-        scripted(),
-        optax.sgd(1.0, momentum=0.5),
-        mesh,
-        log_every=LOG_EVERY,
-        gradient_limit=LIMIT,
-    )
+    sgd = optax.sgd(1.0, momentum=0.5)
+    outer = outer_step(sgd, log_every=LOG_EVERY, gradient_limit=LIMIT)
+    return meta_training(lambda key: jnp.zeros(()), lambda update: scripted(), outer, mesh)
 
 
 KEY = jax.random.key(0)

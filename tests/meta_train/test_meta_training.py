@@ -10,7 +10,7 @@ import pytest
 from meta_train.assemble import assemble, check_initial_loss
 from meta_train.config import ConfigError, check_config
 from meta_train.estimation import make_estimator, rows_of
-from meta_train.meta_training import METRICS, meta_training
+from meta_train.meta_training import METRICS, meta_training, outer_step
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import device_mesh, replicated, split_rows
 from meta_train.presets import TINY
@@ -109,8 +109,12 @@ def trained(config, devices):
     """(θ before, θ after six updates, metrics), for an unrolled problem that compiles quickly."""
     mesh = device_mesh(rows_of(config), jax.devices()[:devices])
     layout = split_rows(mesh, 1)
-    estimator = make_estimator(config, QUADRATIC, loss_bound=1e3, layout=layout)
-    training = meta_training(lambda key: QUADRATIC_THETA, estimator, outer_optimizer(config), mesh)
+
+    def estimator_at(update):
+        return make_estimator(config, QUADRATIC, update, loss_bound=1e3, layout=layout)
+
+    outer = outer_step(outer_optimizer(config))
+    training = meta_training(lambda key: QUADRATIC_THETA, estimator_at, outer, mesh)
     keys = jax.device_put(jax.random.split(jax.random.key(0)), replicated(mesh))
     state = training.init(keys[0])
     before = jax.device_get(state.theta)
