@@ -74,8 +74,6 @@ def main() -> int:
     check_config(config)
     workdir = given_directory(WORKDIR.value)
     place = hosts_flags.given_place()
-    if place.process == 0:
-        check_workdir(workdir, config)
     configure_jax(config.devices, place.processes)
     facts = versions() | {f"config.{name}": value for name, value in as_dict(config).items()}
     with together(
@@ -84,6 +82,8 @@ def main() -> int:
         join_timeout=hosts_flags.JOIN_TIMEOUT.value,
         peer_timeout=hosts_flags.PEER_TIMEOUT.value,
     ) as peers:
+        if peers.first:
+            check_workdir(workdir, config)
         find_devices()
         run = assemble(config)
         check_data(run, peers)

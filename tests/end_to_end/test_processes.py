@@ -164,6 +164,28 @@ def test_killed_one_the_others_end_soon_and_the_run_goes_on(reference, tmp_path,
 
 
 @pytest.mark.slow
+def test_one_that_hangs_is_given_up(tmp_path):
+    """Its connection stays open, and the collective would wait for it for ever."""
+    processes = start_all(tmp_path / "run", 2, "--peer_timeout=15")
+    wait_for_rows(tmp_path / "run", 2, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    ((code, error),) = ended(processes[:1], 45)
+    processes[1].kill()
+    processes[1].communicate()
+    assert code == LOST
+    assert re.search(r"process 1 \(.*\) is gone: it was silent for 15 s", error)
+
+
+@pytest.mark.slow
+def test_a_directory_of_another_run_is_told_to_all(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    results = ended(start_all(tmp_path, 2), 120)
+    assert [code for code, _ in results] == [2, LOST]
+    for _, error in results:
+        assert "is not empty and holds no config.json" in error
+
+
+@pytest.mark.slow
 def test_killed_while_the_others_wait_for_it_at_the_beginning(tmp_path):
     """Process 1 of three dies while it waits for process 2; process 0 says who is missing."""
     port = free_port()
