@@ -8,11 +8,12 @@ from checkpoints import command_line
 from checkpoints.command_line import fail, refuse_arguments, say
 from learned_opt import OptimizerFormatError
 from meta_train.config import ConfigError
+from meta_train.hosts.place import HostsError
 from meta_train.runtime import quiet_libraries
 from tasks import UnknownTaskError
 from tasks.suites import UnknownSuiteError
 
-BAD_INPUT = (ConfigError, UnknownTaskError, UnknownSuiteError, OptimizerFormatError)
+BAD_INPUT = (ConfigError, UnknownTaskError, UnknownSuiteError, OptimizerFormatError, HostsError)
 
 __all__ = ["fail", "given_directory", "refuse_arguments", "run_command", "say"]
 

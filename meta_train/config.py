@@ -61,7 +61,8 @@ class MetaTrainConfig:
       max_skipped: skipped updates in a row at which the run ends.
 
     The machine and the log:
-      devices: to spread particles over; 0 takes all (on CPU: one per core).
+      devices: to spread particles over, of all processes together; 0 takes all (on CPU: one
+        per core).
       block: pairs computed at a time on a device; 0 chooses.
       log_every: updates per row of metrics.
       checkpoint_every: updates between checkpoints, a multiple of log_every.
@@ -111,8 +112,10 @@ SEEDS = 1 << 32  # JAX's keys tell no more apart
 COUNTS = 1 << 31  # counters are int32
 SMALLEST_SIGMA = 1e-15
 
-WITHOUT_EFFECT_ON_THETA = ("download", "checkpoint_every", "keep_checkpoints", "max_skipped")
-"""Settings that a run may change when it is resumed."""
+WITHOUT_EFFECT_ON_THETA = (
+    "download", "checkpoint_every", "keep_checkpoints", "max_skipped", "devices", "block"
+)  # fmt: skip
+"""Settings that a run may change when it is resumed; the last two change rounding."""
 
 
 def check_config(config: MetaTrainConfig) -> None:

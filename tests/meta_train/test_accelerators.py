@@ -89,7 +89,7 @@ def test_processors_are_divided_only_where_they_are_the_devices(
     monkeypatch.setattr(jax.config, "update", updates.__setitem__)
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setenv("XLA_FLAGS", flags)
-    runtime.set_up_jax(3)
+    runtime.configure_jax(3)
     assert updates.get("jax_num_cpu_devices") == asked
 
 
