@@ -167,10 +167,9 @@ def optimizer_training(
     ) -> tuple[TrainingState, jax.Array]:
         key_batch, key_loss, key_measure = jax.random.split(key, 3)
         task = family.build(state.configuration)
-        differentiate = jax.value_and_grad(task.loss, has_aux=True)
         with jax.named_scope(INNER_GRADIENT):
             batch = family.batch(key_batch, data["train"])
-            (loss, (model_state, _)), gradient = differentiate(
+            (loss, (model_state, _)), gradient = task.value_and_gradient(
                 state.params, state.model_state, key_loss, batch
             )
         with jax.named_scope(RULE):
