@@ -10,9 +10,16 @@ from jax.sharding import Mesh
 from learned_opt import LearnedOptimizer
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.estimation import make_estimator, rows_of
+from meta_train.inner_gradient import differentiate_as
 from meta_train.meta_training import MetaTraining, meta_training
 from meta_train.outer import outer_optimizer
-from meta_train.parallel import default_block, device_mesh, replicated, split_rows
+from meta_train.parallel import (
+    default_block,
+    device_mesh,
+    replicated,
+    row_devices,
+    split_rows,
+)
 from meta_train.problem import UnrolledProblem
 from meta_train.problems.optimizer_training import (
     META_LOSSES,
@@ -64,7 +71,11 @@ def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
     mesh, block = _machine(config)
     bound = config.loss_clip * family.metadata.initial_loss
     problem = optimizer_training(
-        family, rule.optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
+        family,
+        rule.optimizer,
+        meta_loss=config.meta_loss,
+        final_loss_bound=bound,
+        differentiate=differentiate_as(config, family, splits["train"]),
     )
     data = meta_data(splits, config.meta_loss)
     check_meta_loss(problem, rule.optimizer, data)
@@ -126,8 +137,13 @@ def _machine(config: MetaTrainConfig) -> tuple[Mesh, int]:
             f"`config.devices`={config.devices}: there are {len(devices)} {devices[0].platform} "
             "devices here; lower it, or 0 to take what there is"
         )
-    mesh = device_mesh(rows, devices[: config.devices or None])
-    per_device = rows // mesh.size
+    if config.batch_devices > (config.devices or len(devices)):
+        raise ConfigError(
+            f"`config.batch_devices`={config.batch_devices}: the run has "
+            f"{config.devices or len(devices)} devices; lower it, or set `config.microbatches`"
+        )
+    mesh = device_mesh(rows, devices[: config.devices or None], batch_devices=config.batch_devices)
+    per_device = rows // row_devices(mesh)
     block = config.block or default_block(per_device)
     if per_device % min(block, per_device):
         raise ConfigError(

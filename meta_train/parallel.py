@@ -13,13 +13,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from meta_train.estimators.base import Layout, RowFunction
 
 AXIS = "rows"
+BATCH_AXIS = "batch"
 
 
-def device_mesh(rows: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of as many devices as divide the rows evenly."""
+def device_mesh(
+    rows: int, devices: Sequence[jax.Device] | None = None, *, batch_devices: int = 1
+) -> Mesh:
+    """A mesh of as many devices as divide the rows evenly.
+
+    With ``batch_devices`` above 1, each is a group of so many, along `BATCH_AXIS`.
+    """
     devices = jax.devices() if devices is None else list(devices)
-    count = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
-    return Mesh(np.asarray(devices[:count]), (AXIS,))
+    count = max(n for n in range(1, len(devices) // batch_devices + 1) if rows % n == 0)
+    if batch_devices == 1:
+        return Mesh(np.asarray(devices[:count]), (AXIS,))
+    groups = np.asarray(devices[: count * batch_devices]).reshape(count, batch_devices)
+    return Mesh(groups, (AXIS, BATCH_AXIS))
+
+
+def row_devices(mesh: Mesh) -> int:
+    """The number of parts that a mesh splits rows into."""
+    return mesh.shape[AXIS]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -15,7 +15,7 @@ import optax
 from learned_opt.base import LearnedOptimizer, Theta
 from meta_train.problem import NEVER, UnrolledProblem
 from meta_train.problems.final_loss import final_loss
-from tasks.base import Arrays, Task, TaskFamily
+from tasks.base import Arrays, Differentiate, Task, TaskFamily, differentiate_whole
 
 SEEDS = 2**31 - 1
 INNER_GRADIENT, RULE = "inner_gradient", "rule"
@@ -130,6 +130,7 @@ def optimizer_training(
     *,
     meta_loss: str = "train",
     final_loss_bound: float | None = None,
+    differentiate: Differentiate = differentiate_whole,
 ) -> UnrolledProblem:
     """The problem at the top of this file.
 
@@ -138,6 +139,7 @@ def optimizer_training(
       optimizer: the rule whose θ is meta-trained.
       meta_loss: a name in `META_LOSSES`.
       final_loss_bound: of L_t where it is handed out in differences; see `final_loss`.
+      differentiate: how the inner gradient is taken: see `inner_gradient`.
 
     ``data`` of the problem is what `meta_data` returns.
 
@@ -170,7 +172,7 @@ def optimizer_training(
         with jax.named_scope(INNER_GRADIENT):
             batch = family.batch(key_batch, data["train"])
             (loss, (model_state, _)), gradient = task.value_and_gradient(
-                state.params, state.model_state, key_loss, batch
+                state.params, state.model_state, key_loss, batch, differentiate
             )
         with jax.named_scope(RULE):
             transformation = optimizer.build(theta, num_steps=state.num_steps)
