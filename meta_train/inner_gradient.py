@@ -8,6 +8,7 @@ are means over the parts, which all begin with one model state; what a model com
 minibatch (the statistics of batch normalisation) is of a part, and noise is drawn for each.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -78,6 +79,8 @@ def in_sequence(differentiate: Differentiate, parts: int) -> Differentiate:
                 own = jax.tree.map(lambda x: x[i], split)
                 return of_part(params, model_state, keys[i], own)
 
+            # Else an estimator that differentiates this would keep the activations of all parts.
+            @partial(jax.checkpoint, prevent_cse=False)
             def add(sums: Any, i: jax.Array) -> tuple[Any, None]:
                 return jax.tree.map(_add, sums, part(i)), None
 

@@ -11,6 +11,7 @@ keep their carries alone. Deep networks gain; one of few layers has nothing to c
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -107,6 +108,7 @@ def once_more(function: Callable[..., Any], *operands: Any) -> Any:
     shapes = jax.eval_shape(function, *operands)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
+    @partial(jax.checkpoint, prevent_cse=False)  # for whoever differentiates a gradient
     def body(carry: Any, now: jax.Array) -> tuple[Any, None]:
         return jax.lax.cond(now, lambda: function(*operands), lambda: carry), None
 

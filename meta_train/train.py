@@ -23,6 +23,7 @@ from meta_train.config import (
 from meta_train.export import export_optimizer
 from meta_train.files import sole_use
 from meta_train.loop import Outcome, compile_advance, train
+from meta_train.memory import check_memory, predict
 from meta_train.meta_training import MetaState
 from meta_train.presets import CONSTANTS, PRESETS
 from meta_train.runtime import provenance, set_up_jax
@@ -71,6 +72,9 @@ def main() -> int:
     set_up_jax(config.devices)
     run = assemble(config)
     check_space(run, workdir)
+    memory = predict(run)
+    check_memory(config, memory)
+    say(memory.in_words())
     with sole_use(workdir):
         begin_workdir(workdir, config)
         return meta_train(run, workdir)
