@@ -14,6 +14,7 @@ from meta_train.config import ConfigError, MetaTrainConfig, tasks_of
 from meta_train.estimation import make_estimator, rows_of
 from meta_train.estimators import GradientEstimator
 from meta_train.estimators.base import Layout
+from meta_train.inner_gradient import differentiate_as
 from meta_train.many_tasks import many_task_training
 from meta_train.meta_training import EstimatorAt, MetaTraining, meta_training, outer_step
 from meta_train.outer import outer_optimizer
@@ -24,6 +25,7 @@ from meta_train.parallel import (
     placed,
     put_once,
     replicated,
+    row_devices,
     split_rows,
 )
 from meta_train.problem import UnrolledProblem
@@ -114,7 +116,11 @@ def prepare(
     bound = config.loss_clip * family.metadata.initial_loss
     meta_loss = META_LOSSES[config.meta_loss]
     problem = optimizer_training(
-        family, rule.optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
+        family,
+        rule.optimizer,
+        meta_loss=config.meta_loss,
+        final_loss_bound=bound,
+        differentiate=differentiate_as(config, family, splits["train"]),
     )
     data = meta_data(splits, config.meta_loss)
     check_meta_loss(problem, rule.optimizer, data)
@@ -204,15 +210,22 @@ def _machine(config: MetaTrainConfig) -> tuple[Mesh, int]:
             f"`config.devices`={config.devices}: must be a multiple of the {len(of_processes)} "
             "processes of the run, or 0 to take what there is"
         )
+    own = share or min(map(len, of_processes))
+    if config.batch_devices > own:
+        raise ConfigError(
+            f"`config.batch_devices`={config.batch_devices}: a process of the run has {own} "
+            "devices; lower it, or set `config.microbatches`"
+        )
+    taken = [d for own in of_processes for d in own[: share or None]]
     try:
-        mesh = device_mesh(rows, [d for own in of_processes for d in own[: share or None]])
+        mesh = device_mesh(rows, taken, batch_devices=config.batch_devices)
     except ValueError:
         raise ConfigError(
             f"--num_processes={len(of_processes)} does not divide the {rows} rows (pairs of "
             f"particles, or episodes) of `config.particles`={config.particles}; give every process "
             "as many"
         ) from None
-    per_device = rows // mesh.size
+    per_device = rows // row_devices(mesh)
     block = config.block or default_block(per_device)
     if per_device % min(block, per_device):
         raise ConfigError(

@@ -15,20 +15,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from meta_train.estimators.base import Layout, RowFunction
 
 AXIS = "rows"
+BATCH_AXIS = "batch"
 
 
-def device_mesh(rows: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def device_mesh(
+    rows: int, devices: Sequence[jax.Device] | None = None, *, batch_devices: int = 1
+) -> Mesh:
     """A mesh of as many devices as divide the rows evenly, as many of every process.
+
+    With ``batch_devices`` above 1, each is a group of so many of one process, along `BATCH_AXIS`.
 
     Raises:
       ValueError: the processes are more than the rows, or do not divide them.
     """
     of_processes = by_process(jax.devices() if devices is None else devices)
-    fewest = min(map(len, of_processes))
+    fewest = min(map(len, of_processes)) // batch_devices
     counts = [n for n in range(1, fewest + 1) if rows % (n * len(of_processes)) == 0]
     if not counts:
         raise ValueError(f"{len(of_processes)} processes do not divide {rows} rows")
-    return Mesh(np.asarray([d for own in of_processes for d in own[: counts[-1]]]), (AXIS,))
+    taken = [d for own in of_processes for d in own[: counts[-1] * batch_devices]]
+    if batch_devices == 1:
+        return Mesh(np.asarray(taken), (AXIS,))
+    return Mesh(np.asarray(taken).reshape(-1, batch_devices), (AXIS, BATCH_AXIS))
 
 
 def by_process(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
@@ -55,6 +63,11 @@ def _placed_one(x: Any, sharding: Sharding) -> jax.Array:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
     whole = np.asarray(x)
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def row_devices(mesh: Mesh) -> int:
+    """The number of parts that a mesh splits rows into."""
+    return mesh.shape[AXIS]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -27,6 +27,7 @@ from meta_train.hosts.peers import Peers
 from meta_train.hosts.together import ended_with_the_others, together
 from meta_train.hosts.turns import checksum
 from meta_train.loop import Outcome, compile_advance, train
+from meta_train.memory import check_memory, predict
 from meta_train.meta_training import MetaState
 from meta_train.parallel import placed
 from meta_train.presets import CONSTANTS, PRESETS
@@ -89,6 +90,9 @@ def main() -> int:
         check_data(run, peers)
         if peers.first:
             check_space(run, workdir)
+        memory = predict(run)
+        check_memory(config, memory)
+        peers.say(memory.in_words())
         with use_of_workdir(workdir, config, peers):
             return meta_train(run, workdir, peers)
 
