@@ -27,6 +27,8 @@ META_TRAINING = {
         }
     ],
     "horizons": [10, 40],
+    "diverged_windows": 17,
+    "skipped_updates": 3,
 }
 
 
@@ -58,6 +60,10 @@ def test_it_ends_with_a_table_and_three_files(evaluated):
     assert "fashion_mnist_8x8_mlp32 @ 20" in output
     for kind in ("html", "md", "json"):
         assert str(folder / f"evaluation/report.{kind}") in output
+    for kind in ("html", "md"):  # what the meta-training met and left out
+        text = (folder / f"evaluation/report.{kind}").read_text()
+        assert re.search(r"windows of pairs with a loss that was not finite\W+(\w+\W+)*?17\b", text)
+        assert re.search(r"updates skipped, for a gradient that exploded\W+(\w+\W+)*?3\b", text)
     assert sorted(p.name for p in (folder / "evaluation").iterdir()) == [
         "report.html",
         "report.json",
