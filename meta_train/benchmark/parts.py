@@ -23,7 +23,7 @@ from meta_train.problems.optimizer_training import INNER_GRADIENT, RULE
 PARTS = ("inner gradient", "features", "product", "features and product", "estimator", "outer")
 """``features and product``: what a compiled kernel makes in one call."""
 
-KERNEL = "ffi_call"
+KERNELS = frozenset(("ffi_call", "pallas_call"))
 NETWORK = "mlp"  # the Haiku module of a rule's per-parameter network
 
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = .*? ([\w\-]+)\((.*)$")
@@ -57,7 +57,7 @@ def part_of(op_name: str) -> str:
     scopes = set(re.findall(r"\w+", op_name))
     if INNER_GRADIENT in scopes:
         return "inner gradient"
-    if RULE in scopes and KERNEL in scopes:
+    if RULE in scopes and scopes & KERNELS:
         return "features and product"
     if RULE in scopes:
         return "product" if NETWORK in scopes else "features"

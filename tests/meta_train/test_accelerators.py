@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from learned_opt.kernels import native, pallas_pass
 from meta_train import runtime
 from meta_train.assemble import assemble
+from meta_train.benchmark.throughput import peak_memory
 from meta_train.parallel import default_block
 from meta_train.presets import TINY
 from tests.learned_opt.accelerator import interpret_kernels, pretend_gpu
@@ -100,3 +102,13 @@ def test_what_a_run_says_of_its_kernels(monkeypatch):
     assert runtime.kernels() == f"none: {native.SWITCH}='off'"
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert runtime.kernels() == "none for this platform"
+
+
+def test_the_peak_of_memory_is_a_devices_where_it_says_so(monkeypatch):
+    of_process = peak_memory()
+    assert of_process > 50e6
+    says = [SimpleNamespace(memory_stats=lambda n=n: {"peak_bytes_in_use": n}) for n in (3, 7)]
+    monkeypatch.setattr(jax, "local_devices", lambda: says)
+    assert peak_memory() == 7
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(memory_stats=lambda: None)])
+    assert peak_memory() >= of_process
