@@ -1,7 +1,8 @@
 """A digest of a pytree of arrays that several processes hold together, each its shards.
 
 Of each array the checksum Σ weight(place) · bits (mod 2⁶⁴) over its numbers: sums of parts add up,
-so that it is the same whoever holds what. Weights are odd: no change of one number is lost.
+so that it is the same whoever holds what. Numbers are taken in words of at most 32 bits and weights
+are odd, of 64: no change of one word is lost, nor, but by chance, one of several.
 """
 
 import hashlib
@@ -59,7 +60,7 @@ def _own_parts(leaf: Any, first: bool) -> list[tuple[int, np.ndarray]]:
 
 def _checksum(numbers: np.ndarray, start: int) -> int:
     flat = np.ascontiguousarray(numbers).reshape(-1)
-    bits = flat.view(f"u{min(flat.itemsize, 8)}")
+    bits = flat.view(f"u{min(flat.itemsize, 4)}")
     places = np.arange(CHUNK, dtype=np.uint64)
     total = 0
     for begin in range(0, bits.size, CHUNK):

@@ -38,6 +38,7 @@ class PartOf:
 
 def test_no_bit_and_no_exchange_escapes():
     state = {"w": np.arange(5, dtype=np.float32), "n": np.arange(3, dtype=np.int8)}
+    state["d"] = np.arange(1.0, 3.0)
     seen = {digest(state, [checksums_of_part(state, first=True)])}
     for name, array in state.items():
         for place in range(array.size):
@@ -50,8 +51,8 @@ def test_no_bit_and_no_exchange_escapes():
                 seen.add(digest(other, [checksums_of_part(other, first=True)]))
     swapped = state | {"w": state["w"][[1, 0, 2, 3, 4]]}
     seen.add(digest(swapped, [checksums_of_part(swapped, first=True)]))
-    assert len(seen) == 1 + 5 * 32 + 3 * 8 + 1
-    other_names = {"v": state["w"], "n": state["n"]}
+    assert len(seen) == 1 + 5 * 32 + 3 * 8 + 2 * 64 + 1
+    other_names = {"v": state["w"], "n": state["n"], "d": state["d"]}
     assert digest(other_names, [checksums_of_part(other_names, first=True)]) not in seen
 
 

@@ -68,7 +68,7 @@ def finished(workdir, count, *settings, each=1):
     return [error for _, error in results]
 
 
-def wait_for_rows(workdir, count, processes, seconds=120.0):
+def wait_for_rows(workdir, count, processes, seconds=240.0):
     deadline = time.monotonic() + seconds
     path = workdir / "metrics.jsonl"
     while not path.exists() or path.read_text().count("\n") < count:
