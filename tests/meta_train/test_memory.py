@@ -44,7 +44,7 @@ def slow(*values):
 
 SIZES = [
     ("fashion_mnist_8x8_mlp8", {}),
-    (WIDE, {"particles": 4}),
+    slow(WIDE, {"particles": 4}),
     slow(WIDE, {"particles": 4, "block": 2}),
     slow(DEEP, {"batch": 1024}),
     slow(DEEP, {"batch": 1024, "block": 4}),
