@@ -11,24 +11,12 @@ It follows what compilers do with equations in their order:
 Real programs hold more (copies, scratch of libraries) or less (an order that is kinder).
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr
 
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-"""Equations that are others, and where those are."""
+from meta_train.flat_program import Equation, Flat, bytes_of, flatten, readers_of
 
 _EXPENSIVE = """
 exp exp2 expm1 log log1p tanh logistic erf erf_inv sin cos tan pow sqrt rsqrt cbrt div
@@ -44,32 +32,20 @@ _PIECEWISE = """
 argmax argmin concatenate reduce reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum
 reduce_xor
 """
+_SAME = """
+expand_dims optimization_barrier random_unwrap random_wrap reshape sharding_constraint squeeze
+stop_gradient
+"""
 _IN_PLACE = "dynamic_update_slice scatter scatter-add scatter_add scatter_mul scatter_min"
 
 EXPENSIVE = frozenset(_EXPENSIVE.split())
 ENTRY_BY_ENTRY = EXPENSIVE | frozenset(_CHEAP.split())
 READ_PIECEWISE = frozenset(_PIECEWISE.split())
 """What reads entry by entry, but whose results take memory."""
+SAME_ENTRIES = frozenset(_SAME.split())
+"""What gives its operand another name."""
 IN_PLACE = frozenset(_IN_PLACE.split())
 """What writes into its first operand where nobody else reads that."""
-
-
-class Equation(NamedTuple):
-    """One operation of a flat program; values are numbers."""
-
-    name: str
-    params: dict[str, Any]
-    reads: list[int]
-    gives: list[int]
-
-
-class Flat(NamedTuple):
-    """A program without calls; ``sizes``: bytes of every value on a device."""
-
-    equations: list[Equation]
-    sizes: list[int]
-    inputs: list[int]
-    outputs: list[int]
 
 
 def peak_bytes(jaxpr: Jaxpr, inputs: Sequence[int], donated: Sequence[bool]) -> int:
@@ -81,48 +57,6 @@ def peak_bytes(jaxpr: Jaxpr, inputs: Sequence[int], donated: Sequence[bool]) -> 
       donated: which of them the program may take over.
     """
     return _Walk(flatten(jaxpr, inputs), donated).peak
-
-
-def flatten(jaxpr: Jaxpr, inputs: Sequence[int]) -> Flat:
-    """The program with its calls written out, without what nobody reads."""
-    equations: list[Equation] = []
-    sizes: list[int] = []
-
-    def new(size: int) -> int:
-        sizes.append(size)
-        return len(sizes) - 1
-
-    def walk(jaxpr: Jaxpr, arguments: Sequence[int]) -> list[int]:
-        numbers = dict(zip(jaxpr.invars, arguments, strict=True))
-        numbers |= {v: new(_bytes(v)) for v in jaxpr.constvars}
-
-        def number(v: Any) -> int:
-            return new(0) if isinstance(v, Literal) else numbers[v]
-
-        for e in jaxpr.eqns:
-            reads = [number(v) for v in e.invars]
-            if e.primitive.name in CALLS:
-                called = e.params[CALLS[e.primitive.name]]
-                gives = walk(getattr(called, "jaxpr", called), reads)
-            else:
-                gives = [new(_bytes(v)) for v in e.outvars]
-                equations.append(Equation(e.primitive.name, e.params, reads, gives))
-            numbers.update(zip(e.outvars, gives, strict=True))
-        return [number(v) for v in jaxpr.outvars]
-
-    first = [new(size) for size in inputs]
-    outputs = walk(jaxpr, first)
-    needed, kept = set(outputs), []
-    for equation in reversed(equations):
-        if needed.intersection(equation.gives):
-            needed.update(equation.reads)
-            kept.append(equation)
-    return Flat(kept[::-1], sizes, first, outputs)
-
-
-def _bytes(v: Any) -> int:
-    aval = v.aval
-    return aval.size * aval.dtype.itemsize if hasattr(aval, "dtype") else 0
 
 
 class _Buffer:
@@ -145,7 +79,7 @@ class _Walk:
         are computed entry by entry are written where that program wants them.
         """
         self._sizes = program.sizes
-        self._last_read, self._readers = _readers(program)
+        self._last_read, self._readers = readers_of(program)
         self._made_of: dict[int, frozenset[_Buffer]] = {}
         self._whole = set(program.inputs)
         self._buffers: list[_Buffer] = []
@@ -189,8 +123,10 @@ class _Walk:
         for value in gives:
             if kept:
                 self._own(value, place)
-            else:
-                self._made_of[value] = made_of
+                continue
+            self._made_of[value] = made_of
+            if name in SAME_ENTRIES and self._whole.issuperset(reads):
+                self._whole.add(value)
 
     def _own(self, value: int, place: int) -> None:
         buffer = _Buffer(self._sizes[value], place)
@@ -228,7 +164,7 @@ class _Walk:
         slices = [size // max(length, 1) for size in sizes[consts + carries :]]
         given = [None] * consts + [True] * (carries + len(slices))
         inputs = [*sizes[: consts + carries], *slices]
-        body = _Walk(_flat(params["jaxpr"], inputs), given, in_place=True)
+        body = _Walk(flatten(params["jaxpr"], inputs), given, in_place=True)
         carried = equation.reads[consts : consts + carries]
         self._carry(place, carried, equation.gives[:carries], body.peak)
         stacked = zip(equation.gives[carries:], body.output_sizes[carries:], strict=True)
@@ -241,7 +177,7 @@ class _Walk:
         reads, consts = equation.reads[first:], params["body_nconsts"]
         given = [None] * consts + [True] * (len(reads) - consts)
         inputs = [self._sizes[v] for v in reads]
-        body = _Walk(_flat(params["body_jaxpr"], inputs), given, in_place=True)
+        body = _Walk(flatten(params["body_jaxpr"], inputs), given, in_place=True)
         self._carry(place, reads[consts:], equation.gives, body.peak)
         return reads[consts:]
 
@@ -254,14 +190,14 @@ class _Walk:
     def _cond(self, place: int, equation: Equation) -> list[int]:
         reads = equation.reads[1:]
         given, inputs = self._given(reads, place), [self._sizes[v] for v in reads]
-        branches = [_Walk(_flat(b, inputs), given) for b in equation.params["branches"]]
+        branches = [_Walk(flatten(b, inputs), given) for b in equation.params["branches"]]
         fullest = max(branches, key=lambda branch: branch.peak)
         self._count_once(place, equation, reads, given, fullest)
         return []
 
     def _shard_map(self, place: int, equation: Equation) -> list[int]:
         program = equation.params["jaxpr"]
-        local = [_bytes(v) for v in getattr(program, "jaxpr", program).invars]
+        local = [bytes_of(v) for v in getattr(program, "jaxpr", program).invars]
         # A part is made of what is whole outside; what is split outside is there already.
         made = [own < self._sizes[v] for own, v in zip(local, equation.reads, strict=True)]
         there = [
@@ -269,7 +205,7 @@ class _Walk:
             for part, away in zip(made, self._given(equation.reads, place), strict=True)
         ]
         given = [True if part else away for part, away in zip(made, there, strict=True)]
-        inner = _Walk(_flat(program, local), given)
+        inner = _Walk(flatten(program, local), given)
         self._count_once(place, equation, equation.reads, there, inner)
         return []
 
@@ -303,19 +239,3 @@ _INNER = {
     "cond": _Walk._cond,
     "shard_map": _Walk._shard_map,
 }
-
-
-def _flat(program: Any, inputs: Sequence[int]) -> Flat:
-    return flatten(getattr(program, "jaxpr", program), inputs)
-
-
-def _readers(program: Flat) -> tuple[dict[int, int], Counter[int]]:
-    """The last equation that reads a value, and how many do; outputs are read at the end."""
-    last: dict[int, int] = {}
-    counts: Counter[int] = Counter(program.outputs)
-    for place, equation in enumerate(program.equations):
-        for value in set(equation.reads):
-            last[value] = place
-            counts[value] += 1
-    last.update(dict.fromkeys(program.outputs, len(program.equations)))
-    return last, counts

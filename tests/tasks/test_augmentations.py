@@ -1,6 +1,7 @@
 """Every augmentation: one table of invariants, and a closed form of its gradient."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from meta_train.problems.optimizer_training import meta_data, optimizer_training
 from tasks import (
     AUGMENTATIONS,
     AugmentationError,
+    Task,
     UnknownTaskError,
     get_family,
     parameter_count,
@@ -210,6 +212,36 @@ def test_a_cast_loss_is_that_of_rounded_arrays_in_that_dtype(base, gradients, dt
     products = [e for e in _equations(program.jaxpr) if e.primitive.name == "dot_general"]
     assert {str(v.aval.dtype) for e in products for v in e.outvars} == {dtype}
     assert len(products) >= 4
+
+
+def test_a_cast_loss_keeps_the_models_state_and_casts_its_configuration():
+    """bfloat16 has 8 bits: 1 + 2⁻¹⁰ is 1 in it, in the state it is not."""
+    almost = 1 + 2.0**-10
+
+    def loss(cfg, params, model_state, key, batch):
+        value = (params["x"] * cfg["factor"] * batch).sum()
+        return value, ({"kept": model_state["kept"] * 1, "seen": value}, {"value": value})
+
+    family = scalar_family()._replace(
+        sample=lambda key: {"factor": jnp.full(1, almost)},
+        build=lambda cfg: Task(
+            lambda key: ({"x": jnp.ones(1)}, {"kept": jnp.asarray(almost), "seen": jnp.zeros(())}),
+            partial(loss, cfg),
+        ),
+    )
+    task = augment(family, "cast:bfloat16").build(family.sample(KEYS[0]))
+    params, state = task.init(KEYS[0])
+    for value in (
+        task.loss(params, state, KEYS[0], jnp.ones(1)),
+        task.value_and_gradient(params, state, KEYS[0], jnp.ones(1))[0],
+    ):
+        found, (after, metrics) = value
+        assert float(found) == float(metrics["value"]) == 1.0
+        assert float(after["kept"]) == almost
+        assert {x.dtype for x in jax.tree.leaves((found, after, metrics))} == {jnp.dtype("float32")}
+    gradient = task.value_and_gradient(params, state, KEYS[0], jnp.full(1, 0.5))[1]
+    assert gradient["x"].dtype == jnp.float32
+    assert float(gradient["x"][0]) == 0.5
 
 
 def _equations(jaxpr):
