@@ -127,6 +127,18 @@ def test_a_newer_one_may_have_a_lower_number_than_the_damaged(tmp_path):
     checkpoints.close()
 
 
+def test_a_checkpoint_of_another_run_is_not_passed_over(tmp_path):
+    """The directory is not this run's, whatever else is in it."""
+    saved_at(tmp_path / "c", 5)
+    other = opened(tmp_path / "c", run={"seed": 1, "sigma": 0.01})
+    other.save(6, state(6.0))
+    other.close()
+    checkpoints = opened(tmp_path / "c")
+    with pytest.raises(CheckpointError, match=r"^checkpoint '.*/c/6' is of another run: seed is 1"):
+        checkpoints.restore_newest(state(0.0))
+    checkpoints.close()
+
+
 def test_where_none_can_be_read_nothing_is_changed(tmp_path):
     saved_at(tmp_path / "c", 5, 6)
     cut_files(tmp_path / "c")
