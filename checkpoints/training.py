@@ -9,19 +9,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from checkpoints.digest import checksums_of_part, digest, kinds
 from checkpoints.steady_clock import give_steady_clock
 
 give_steady_clock("orbax.checkpoint")
 
+Gather = Callable[[str, Any], list[Any]]
 
 DAMAGED = ".damaged."
 """Beginning of the name of a checkpoint that was set aside; Orbax does not see it."""
@@ -50,18 +53,27 @@ class TrainingCheckpoints:
     killed process leaves the ones before it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, keep: int, run: Mapping[str, Any]):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int,
+        run: Mapping[str, Any],
+        gather: Gather = lambda topic, value: [value],
+    ):
         """Open, or make, a directory of checkpoints.
 
         Args:
           directory: where they are.
           keep: how many of the newest stay.
           run: JSON values that tell this run from others.
+          gather: ``(topic, value) -> values`` of all processes of JAX, of which each writes its
+            own shards.
 
         Raises:
           OSError: the directory cannot be made.
         """
-        self._run = dict(run)
+        self._run, self._gather = dict(run), gather
         self._directory = Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
@@ -109,11 +121,10 @@ class TrainingCheckpoints:
           CheckpointError: this checkpoint, or the one before it, could not be written, or
             there is one of this number or a higher one.
         """
-        # A view of a CPU buffer would keep the next call from taking the buffer over.
-        copied = jax.tree.map(lambda x: np.array(x, copy=True), state)
+        copied = jax.tree.map(_copied, state)
         with _as_checkpoint_errors(self._directory):
             self._set_damaged_aside()
-            identity = _sealed({"run": self._run, "digest": _digest(copied)})
+            identity = _sealed({"run": self._run, "digest": self._digest_of_all(step, copied)})
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -153,11 +164,11 @@ class TrainingCheckpoints:
             raise CheckpointError(
                 f"{name} is of another run: {differing}; choose another directory"
             )
-        if _digest(state) != identity["digest"]:
+        if digest(state, [checksums_of_part(state, first=True)]) != identity["digest"]:
             raise DamagedCheckpointError(
                 f"{name} is damaged (its arrays are not those that were saved)"
             )
-        if _kinds(state) != _kinds(template):
+        if kinds(state) != kinds(template):
             raise CheckpointError(
                 f"{name} has other shapes than the state of this run; choose another directory"
             )
@@ -166,13 +177,19 @@ class TrainingCheckpoints:
     def _restore(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 
+    def _digest_of_all(self, step: int, state: Any) -> str:
+        part = checksums_of_part(state, first=jax.process_index() == 0)
+        return digest(state, self._gather(f"the digest of checkpoint {step}", part))
+
     def _set_damaged_aside(self) -> None:
         """Make their numbers free, for the run comes by them again."""
-        for step in self._damaged:
-            aside = self._directory / f"{DAMAGED}{step}"
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(self._directory / str(step), aside)
+        if jax.process_index() == 0:
+            for step in self._damaged:
+                aside = self._directory / f"{DAMAGED}{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self._directory / str(step), aside)
         if self._damaged:
+            self._gather("damaged checkpoints set aside", None)
             self._damaged = []
             self._manager.reload()
 
@@ -210,19 +227,14 @@ def _sealed(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "seal": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _digest(state: Any) -> str:
-    """SHA-256 of the arrays of a pytree, with their paths, shapes and dtypes."""
-    digest = hashlib.sha256("\n".join(_kinds(state)).encode())
-    for leaf in jax.tree.leaves(state):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _kinds(state: Any) -> list[str]:
-    return [
-        f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}"
-        for path, leaf in jax.tree.leaves_with_path(state)
-    ]
+def _copied(leaf: Any) -> Any:
+    """The same array in buffers of its own: a view of a CPU buffer would keep the next call from
+    taking the buffer over. In NumPy where this process has all of it.
+    """
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.array(leaf, copy=True)
+    shards = [jnp.copy(shard.data) for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
 
 
 def differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

@@ -2,11 +2,13 @@
 
 python -m learned_opt.benchmark [--parameters=1000000] [--rules=mlp,adafactor_mlp] [--json=FILE]
 
-All rules, Adam and a matrix product take turns, so that a busy machine slows them alike; figures
-are medians over the turns, and ratios those to Adam in the same turn. The step is the update and
-`optax.apply_updates`, compiled, its state and parameters donated. The share of the matrix-product
-rate counts the nominal multiply-adds of the rule's network on every parameter, before anything
-that makes it cheaper.
+All rules, Adam, a matrix product and a copy take turns, so that a busy machine slows them alike;
+figures are medians over the turns, and ratios those to Adam in the same turn. The step is the
+update and `optax.apply_updates`, compiled, its state and parameters donated. A rule with a kernel
+on this machine is also there in its plain form. The share of the matrix-product rate counts the
+nominal multiply-adds of the rule's network on every parameter, before anything that makes it
+cheaper; that of the copy's rate counts the bytes that every form must move: gradients, parameters
+and state read, the last two written.
 """
 
 import argparse
@@ -24,19 +26,25 @@ import numpy as np
 import optax
 
 from learned_opt.base import LearnedOptimizer
+from learned_opt.kernels import native
 from learned_opt.rules import RULES
 
 TURNS = 15
 HIDDEN_LAYERS = 3
 INPUTS, OUTPUTS = 256, 32
 PRODUCT = 2048
+COPIED = 1 << 24
+KERNELS = (native.TARGET, "xla.gpu.triton")
+"""Names in a program that has a kernel of a rule in it."""
+
 NUM_STEPS = 1_000
 CONSTANTS: Mapping[str, Mapping[str, Any]] = {"normalized_mlp": {"learning_rate": 1e-3}}
 
 
 class Cost(NamedTuple):
     """Of one step: milliseconds; their ratio to Adam; nominal GFLOP/s of the network and its
-    share of the matrix-product rate, or None; bytes of state a parameter; seconds to compile.
+    share of the matrix-product rate, or None; nominal GB/s and their share of the copy's, or None;
+    bytes of state a parameter; seconds to compile.
     """
 
     name: str
@@ -44,18 +52,24 @@ class Cost(NamedTuple):
     ratio_to_adam: float
     gflops: float | None
     share_of_product: float | None
+    gigabytes_per_second: float | None
+    share_of_copy: float | None
     state_bytes: float
     compile_seconds: float
 
 
 class Contestant(NamedTuple):
-    """``call()`` makes one step and waits for it; ``flops``: nominal, of its network."""
+    """``call()`` makes one step and waits for it; ``flops``: nominal, of its network;
+    ``moved``: bytes, nominal; ``kernel``: it has one of ours in it.
+    """
 
     name: str
     call: Callable[[], Any]
     flops: float | None
+    moved: float | None
     state_bytes: float
     compile_seconds: float
+    kernel: bool = False
 
 
 def model(parameters: int) -> dict[str, jax.Array]:
@@ -90,15 +104,20 @@ def contestant(
         return optax.apply_updates(params, updates), state
 
     started = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=0).lower(held, gradients).compile()
+    lowered = jax.jit(step, donate_argnums=0).lower(held, gradients)
+    compiled = lowered.compile()
     seconds = time.perf_counter() - started
+    kernel = any(target in lowered.as_text() for target in KERNELS)
     state = [held]
 
     def call() -> None:
         state[0] = jax.block_until_ready(compiled(state[0], gradients))
 
-    of_state = sum(leaf.nbytes for leaf in jax.tree.leaves(held[1]))
-    return Contestant(name, call, flops, of_state / size, seconds)
+    of_state, of_gradients = (
+        sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (held[1], gradients)
+    )
+    moved = of_gradients + 2.0 * (of_gradients + of_state)
+    return Contestant(name, call, flops, moved, of_state / size, seconds, kernel)
 
 
 def matrix_product() -> Contestant:
@@ -109,8 +128,18 @@ def matrix_product() -> Contestant:
         "matrix product",
         lambda: jax.block_until_ready(product(matrix)),
         2.0 * PRODUCT**3,
+        None,
         0.0,
         0.0,
+    )
+
+
+def copy() -> Contestant:
+    """A pass that reads and writes an array beyond the caches: its rate stands for the memory's."""
+    numbers = jnp.ones(COPIED)
+    negative = jax.jit(jnp.negative)
+    return Contestant(
+        "copy", lambda: jax.block_until_ready(negative(numbers)), None, 8.0 * COPIED, 0.0, 0.0
     )
 
 
@@ -125,13 +154,18 @@ def nominal_flops(optimizer: LearnedOptimizer) -> float | None:
     return 2.0 * sum(weights) if weights else None
 
 
-def of_rule(name: str, params: optax.Params) -> Contestant:
-    """The rule with its own constants and a random θ."""
+def of_rule(name: str, params: optax.Params) -> list[Contestant]:
+    """The rule with its own constants and a random θ; and its plain form, where that is another."""
     optimizer = RULES[name](**CONSTANTS.get(name, {}))
     tx = optimizer.build(optimizer.init(jax.random.key(0)), num_steps=NUM_STEPS)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     flops = nominal_flops(optimizer)
-    return contestant(name, tx, params, None if flops is None else flops * size)
+    flops = None if flops is None else flops * size
+    usual = contestant(name, tx, params, flops)
+    if not usual.kernel:
+        return [usual]
+    with native.plain_forms():
+        return [usual, contestant(f"{name}, plain", tx, params, flops)]
 
 
 def take_turns(calls: Sequence[Callable[[], Any]], turns: int) -> np.ndarray:
@@ -151,24 +185,33 @@ def take_turns(calls: Sequence[Callable[[], Any]], turns: int) -> np.ndarray:
 
 
 def compare(
-    adam: Contestant, product: Contestant, others: Sequence[Contestant], turns: int
+    adam: Contestant,
+    product: Contestant,
+    copied: Contestant,
+    others: Sequence[Contestant],
+    turns: int,
 ) -> list[Cost]:
     """Let all take turns; Adam first, then the others in their order."""
-    everyone = [adam, product, *others]
+    everyone = [adam, product, copied, *others]
     taken = take_turns([one.call for one in everyone], turns)
     seconds = {one.name: of_one for one, of_one in zip(everyone, taken, strict=True)}
     assert product.flops is not None
-    ceiling = product.flops / float(np.median(seconds[product.name]))
+    assert copied.moved is not None
+    most_flops = product.flops / float(np.median(seconds[product.name]))
+    most_bytes = copied.moved / float(np.median(seconds[copied.name]))
 
     def cost(one: Contestant) -> Cost:
         median = float(np.median(seconds[one.name]))
-        rate = None if one.flops is None else one.flops / median
+        flops = None if one.flops is None else one.flops / median
+        moved = None if one.moved is None else one.moved / median
         return Cost(
             name=one.name,
             milliseconds=1e3 * median,
             ratio_to_adam=float(np.median(np.divide(seconds[one.name], seconds[adam.name]))),
-            gflops=None if rate is None else rate / 1e9,
-            share_of_product=None if rate is None else rate / ceiling,
+            gflops=None if flops is None else flops / 1e9,
+            share_of_product=None if flops is None else flops / most_flops,
+            gigabytes_per_second=None if moved is None else moved / 1e9,
+            share_of_copy=None if moved is None else moved / most_bytes,
             state_bytes=one.state_bytes,
             compile_seconds=one.compile_seconds,
         )
@@ -180,20 +223,26 @@ def measure(parameters: int, rules: Sequence[str], turns: int = TURNS) -> list[C
     """The costs of rules on a model of about so many parameters."""
     params = model(parameters)
     adam = contestant("optax.adam", optax.with_extra_args_support(optax.adam(1e-3)), params)
-    return compare(adam, matrix_product(), [of_rule(name, params) for name in rules], turns)
+    others = [one for name in rules for one in of_rule(name, params)]
+    return compare(adam, matrix_product(), copy(), others, turns)
 
 
 def table(costs: Sequence[Cost]) -> str:
     """The costs for a terminal."""
     rows = [
-        f"{'':<20}{'ms':>9}{'÷ Adam':>9}{'GFLOP/s':>9}{'of product':>11}{'state B':>9}"
-        f"{'compile s':>11}"
+        f"{'':<26}{'ms':>9}{'÷ Adam':>9}{'GFLOP/s':>9}{'of product':>11}{'GB/s':>8}{'of copy':>9}"
+        f"{'state B':>9}{'compile s':>11}"
     ]
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.0f} %"
+
     for c in costs:
-        rate = "" if c.gflops is None else f"{c.gflops:.1f}"
-        share = "" if c.share_of_product is None else f"{100 * c.share_of_product:.0f} %"
+        flops = "" if c.gflops is None else f"{c.gflops:.1f}"
+        moved = "" if c.gigabytes_per_second is None else f"{c.gigabytes_per_second:.1f}"
         rows.append(
-            f"{c.name:<20}{c.milliseconds:>9.2f}{c.ratio_to_adam:>9.2f}{rate:>9}{share:>11}"
+            f"{c.name:<26}{c.milliseconds:>9.2f}{c.ratio_to_adam:>9.2f}{flops:>9}"
+            f"{share(c.share_of_product):>11}{moved:>8}{share(c.share_of_copy):>9}"
             f"{c.state_bytes:>9.1f}{c.compile_seconds:>11.1f}"
         )
     return "\n".join(rows)

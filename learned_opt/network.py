@@ -172,7 +172,8 @@ def _sum_in_chains(terms: Sequence[jax.Array]) -> jax.Array:
 
 
 class Network(NamedTuple):
-    """``init(key) -> θ``; ``apply(θ, features, scales) -> [*shape] for every output``.
+    """``init(key) -> θ``; ``apply(θ, features, scales) -> [*shape] for every output``;
+    ``layers(θ)``: weights [inputs, units] and bias [units] of each.
 
     ``evaluate(function, arrays, shape)`` is ``function(arrays)``, for one that applies the
     network to every entry alike; see `over_blocks`.
@@ -180,19 +181,26 @@ class Network(NamedTuple):
 
     init: Callable[[jax.Array], hk.MutableParams]
     apply: Callable[[hk.MutableParams, Features, Scales], list[jax.Array]]
+    layers: Callable[[hk.MutableParams], list[tuple[jax.Array, jax.Array]]]
     evaluate: Callable[[Callable[[Any], jax.Array], Any, tuple[int, ...]], jax.Array]
 
 
 def per_parameter_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Network:
     """A `PerParameterMLP` as pure functions."""
-    transformed = hk.without_apply_rng(
-        hk.transform(lambda *args: PerParameterMLP(inputs, hidden, outputs)(*args))
-    )
+
+    def pure(function: Callable[..., Any]) -> hk.Transformed:
+        return hk.without_apply_rng(
+            hk.transform(lambda *args: function(PerParameterMLP(inputs, hidden, outputs), *args))
+        )
+
+    whole = pure(PerParameterMLP.__call__)
+    parts = pure(lambda mlp: [layer() for layer in mlp.layers])
 
     def init(key: jax.Array) -> hk.MutableParams:
-        return transformed.init(key, [jnp.zeros((inputs, 1))], [None])
+        return whole.init(key, [jnp.zeros((inputs, 1))], [None])
 
-    return Network(init, transformed.apply, _at_once if is_narrow(hidden) else over_blocks)
+    evaluate = _at_once if is_narrow(hidden) else over_blocks
+    return Network(init, whole.apply, parts.apply, evaluate)
 
 
 def _at_once(

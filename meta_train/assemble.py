@@ -14,10 +14,20 @@ from meta_train.config import ConfigError, MetaTrainConfig, tasks_of
 from meta_train.estimation import make_estimator, rows_of
 from meta_train.estimators import GradientEstimator
 from meta_train.estimators.base import Layout
+from meta_train.inner_gradient import differentiate_as
 from meta_train.many_tasks import many_task_training
 from meta_train.meta_training import EstimatorAt, MetaTraining, meta_training, outer_step
 from meta_train.outer import outer_optimizer
-from meta_train.parallel import default_block, device_mesh, put_once, replicated, split_rows
+from meta_train.parallel import (
+    by_process,
+    default_block,
+    device_mesh,
+    placed,
+    put_once,
+    replicated,
+    row_devices,
+    split_rows,
+)
 from meta_train.problem import UnrolledProblem
 from meta_train.problems.optimizer_training import (
     META_LOSSES,
@@ -92,8 +102,8 @@ def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
         mesh=mesh,
         block=block,
         data=data if len(families) > 1 else data[families[0].name],
-        key_init=jax.device_put(key_init, replicated(mesh)),
-        key_updates=jax.device_put(key_updates, replicated(mesh)),
+        key_init=placed(key_init, replicated(mesh)),
+        key_updates=placed(key_updates, replicated(mesh)),
     )
 
 
@@ -106,7 +116,11 @@ def prepare(
     bound = config.loss_clip * family.metadata.initial_loss
     meta_loss = META_LOSSES[config.meta_loss]
     problem = optimizer_training(
-        family, rule.optimizer, meta_loss=config.meta_loss, final_loss_bound=bound
+        family,
+        rule.optimizer,
+        meta_loss=config.meta_loss,
+        final_loss_bound=bound,
+        differentiate=differentiate_as(config, family, splits["train"]),
     )
     data = meta_data(splits, config.meta_loss)
     check_meta_loss(problem, rule.optimizer, data)
@@ -189,8 +203,29 @@ def _machine(config: MetaTrainConfig) -> tuple[Mesh, int]:
             f"`config.devices`={config.devices}: there are {len(devices)} {devices[0].platform} "
             "devices here; lower it, or 0 to take what there is"
         )
-    mesh = device_mesh(rows, devices[: config.devices or None])
-    per_device = rows // mesh.size
+    of_processes = by_process(devices)
+    share, rest = divmod(config.devices, len(of_processes))
+    if rest:
+        raise ConfigError(
+            f"`config.devices`={config.devices}: must be a multiple of the {len(of_processes)} "
+            "processes of the run, or 0 to take what there is"
+        )
+    own = share or min(map(len, of_processes))
+    if config.batch_devices > own:
+        raise ConfigError(
+            f"`config.batch_devices`={config.batch_devices}: a process of the run has {own} "
+            "devices; lower it, or set `config.microbatches`"
+        )
+    taken = [d for own in of_processes for d in own[: share or None]]
+    try:
+        mesh = device_mesh(rows, taken, batch_devices=config.batch_devices)
+    except ValueError:
+        raise ConfigError(
+            f"--num_processes={len(of_processes)} does not divide the {rows} rows (pairs of "
+            f"particles, or episodes) of `config.particles`={config.particles}; give every process "
+            "as many"
+        ) from None
+    per_device = rows // row_devices(mesh)
     block = config.block or default_block(per_device)
     if per_device % min(block, per_device):
         raise ConfigError(

@@ -8,11 +8,19 @@ from checkpoints import command_line
 from checkpoints.command_line import fail, refuse_arguments, say
 from learned_opt import OptimizerFormatError
 from meta_train.config import ConfigError
+from meta_train.hosts.place import HostsError
 from meta_train.runtime import quiet_libraries
-from tasks import UnknownTaskError
+from tasks import AugmentationError, UnknownTaskError
 from tasks.suites import UnknownSuiteError
 
-BAD_INPUT = (ConfigError, UnknownTaskError, UnknownSuiteError, OptimizerFormatError)
+BAD_INPUT = (
+    ConfigError,
+    UnknownTaskError,
+    AugmentationError,
+    UnknownSuiteError,
+    OptimizerFormatError,
+    HostsError,
+)
 
 __all__ = ["fail", "given_directory", "refuse_arguments", "run_command", "say"]
 

@@ -61,8 +61,13 @@ class MetaTrainConfig:
       max_skipped: skipped updates in a row at which the run ends.
 
     The machine and the log:
-      devices: to spread particles over; 0 takes all (on CPU: one per core).
+      devices: to spread particles over, of all processes together; 0 takes all (on CPU: one
+        per core).
       block: pairs computed at a time on a device; 0 chooses.
+      rematerialize: compute activations again for the inner gradient, in place of keeping them.
+      microbatches: parts of a minibatch that follow each other in an inner gradient.
+      batch_devices: devices that share the minibatch of a particle, a part on each.
+      memory_limit: gigabytes that a device may take; 0 measures what there is.
       log_every: updates per row of metrics.
       checkpoint_every: updates between checkpoints, a multiple of log_every.
       keep_checkpoints: newest checkpoints kept.
@@ -102,6 +107,10 @@ class MetaTrainConfig:
 
     devices: int = 0
     block: int = 0
+    rematerialize: bool = False
+    microbatches: int = 1
+    batch_devices: int = 1
+    memory_limit: float = 0.0
     log_every: int = 10
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
@@ -111,8 +120,11 @@ SEEDS = 1 << 32  # JAX's keys tell no more apart
 COUNTS = 1 << 31  # counters are int32
 SMALLEST_SIGMA = 1e-15
 
-WITHOUT_EFFECT_ON_THETA = ("download", "checkpoint_every", "keep_checkpoints", "max_skipped")
-"""Settings that a run may change when it is resumed."""
+WITHOUT_EFFECT_ON_THETA = (
+    "download", "memory_limit", "checkpoint_every", "keep_checkpoints", "max_skipped", "devices",
+    "block",
+)  # fmt: skip
+"""Settings that a run may change when it is resumed; the last two change rounding."""
 
 
 def check_config(config: MetaTrainConfig) -> None:
@@ -145,6 +157,10 @@ def check_config(config: MetaTrainConfig) -> None:
         raise ConfigError(
             f"`config.gradient_limit`={config.gradient_limit}: must exceed 1, the median norm, and "
             "be finite; a large number lets every update pass"
+        )
+    if not 0 <= config.memory_limit < math.inf:
+        raise ConfigError(
+            f"`config.memory_limit`={config.memory_limit}: must be at least 0, finite"
         )
     if not 1 < config.loss_clip < math.inf:
         raise ConfigError(f"`config.loss_clip`={config.loss_clip}: must exceed 1, the initial loss")
@@ -195,6 +211,8 @@ _LOWEST = {
     "max_skipped": 1,
     "devices": 0,
     "block": 0,
+    "microbatches": 1,
+    "batch_devices": 1,
     "log_every": 1,
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
@@ -296,6 +314,11 @@ def _check_estimator(config: MetaTrainConfig) -> None:
             "leave it at identity"
         )
     for name in sorted(names & NEED_DERIVATIVE):
+        if config.batch_devices > 1:
+            raise ConfigError(
+                f"`config.batch_devices`={config.batch_devices}: {name!r} differentiates, and that "
+                "across devices is not the derivative of a mean; set `config.microbatches` instead"
+            )
         if not META_LOSSES[config.meta_loss].differentiable:
             raise ConfigError(
                 f"`config.meta_loss`={config.meta_loss!r} has no derivative, which {name!r} needs; "

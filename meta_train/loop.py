@@ -18,8 +18,10 @@ from checkpoints import TrainingCheckpoints
 from checkpoints.steady_clock import now
 from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
+from meta_train.hosts.peers import ALONE, Peers
+from meta_train.hosts.turns import Turns
 from meta_train.meta_training import Advance, MetaState, Metrics
-from meta_train.metrics import MetricsWriter
+from meta_train.metrics import MetricsWriter, NoWriter
 from meta_train.pace import LONG_UPDATE_SECONDS, Pace
 
 
@@ -48,6 +50,7 @@ def train(
     state: MetaState,
     workdir: Path,
     checkpoints: TrainingCheckpoints,
+    peers: Peers = ALONE,
 ) -> Outcome:
     """Advance ``state`` to the last update, or until SIGTERM or Ctrl-C, and save it.
 
@@ -55,41 +58,54 @@ def train(
     enough to keep the devices busy, and far from the 32 at which XLA's CPU client can lock up
     over a collective. Checkpoints are written in the background. A stop is heeded at the end
     of a call, which `Pace` keeps short, and so is `config.max_skipped`.
+    Of several processes the first writes the log; all make the same calls and stop together.
 
     Raises:
       ConfigError: θ is no longer finite; what was saved before stays.
       CheckpointError, OSError: what was to be saved could not be written.
+      HostsError: θ is not the same in all processes.
     """
     config = run.config
     first = step = int(state.step)
     saved: int | None = None
     with (
         heeded_signals() as stopped_by,
-        MetricsWriter(workdir, first_step=first) as writer,
-        progress_bar(config.updates, first) as bar,
+        MetricsWriter(workdir, first_step=first) if peers.first else NoWriter() as writer,
+        progress_bar(config.updates, first, shown=peers.first) as bar,
     ):
-        clock, pace = Clock(), Pace()
+        clock, pace, turns = Clock(), Pace(), Turns(peers)
+        got: signal.Signals | None = None
         reader = _Reader(config, writer, bar, clock, pace)
-        while step < config.updates and stopped_by() is None and not reader.too_many_skipped:
+        while step < config.updates:
             to_the_row = config.log_every - step % config.log_every
-            count = pace.updates(min(to_the_row, config.updates - step))
+            count, got, enough = turns.agree(
+                step,
+                updates=pace.updates(min(to_the_row, config.updates - step)),
+                signal_got=stopped_by(),
+                enough=reader.too_many_skipped,
+            )
+            if got is not None or enough:
+                break
             state, metrics = advance(state, np.int32(count), run.key_updates, run.data)
             step += count
+            turns.note(step, state.theta)
             reader.read_one_late(step, count, metrics)
             if pace.one_at_a_time():
                 reader.catch_up()
                 reader.say_that_updates_are_long()
             if step % config.checkpoint_every == 0 and step < config.updates:
                 reader.catch_up()  # no row is ever missing before a checkpoint
+                turns.settle(step)
                 checkpoints.save(step, state)
                 saved = step
         reader.catch_up()
+        turns.settle(step)
         seconds = clock.total()
         if step != saved and step > first:
             checkpoints.save(step, state)
         checkpoints.wait()
         rate = reader.inner_steps / seconds
-        return Outcome(state, step, step - first, stopped_by(), rate)
+        return Outcome(state, step, step - first, got, rate)
 
 
 class Clock:
@@ -116,7 +132,12 @@ class _Reader:
     """
 
     def __init__(
-        self, config: MetaTrainConfig, writer: MetricsWriter, bar: tqdm, clock: Clock, pace: Pace
+        self,
+        config: MetaTrainConfig,
+        writer: MetricsWriter | NoWriter,
+        bar: tqdm,
+        clock: Clock,
+        pace: Pace,
     ):
         self._config = config
         self._writer, self._bar, self._clock, self._pace = writer, bar, clock, pace
@@ -156,7 +177,7 @@ class _Reader:
     def say_that_updates_are_long(self) -> None:
         """Once, for a person who will want to stop the run; not for a call that was held up."""
         self._long_calls += 1
-        if self._long_calls == 3:
+        if self._long_calls == 3 and not self._bar.disable:
             self._bar.write(
                 f"note: an update takes more than {LONG_UPDATE_SECONDS:g} s; a signal to stop is "
                 "heeded at the end of one",
@@ -180,7 +201,7 @@ class _Row(NamedTuple):
     seconds: float = 0.0
 
 
-def progress_bar(total: int, first: int) -> tqdm:
+def progress_bar(total: int, first: int, *, shown: bool = True) -> tqdm:
     """A bar on standard error; in a log file, a line every half minute."""
     bar = tqdm(
         total=total,
@@ -188,6 +209,7 @@ def progress_bar(total: int, first: int) -> tqdm:
         unit=" updates",
         desc="meta-training",
         dynamic_ncols=True,
+        disable=not shown,
         mininterval=0.3 if sys.stderr.isatty() else 30.0,
     )
     bar._time = now  # else it stands still until a clock that was set back has made up for it

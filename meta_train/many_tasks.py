@@ -252,32 +252,33 @@ def _estimate(index: int, estimator_at: EstimatorAt, log_every: int) -> Callable
     return estimate
 
 
+def estimate_arguments(
+    programs: Programs, state: MetaState, key: jax.Array, data: Mapping[str, Data]
+) -> dict[str, tuple[Any, ...]]:
+    """What the estimate of each task is compiled for, its own state second."""
+    gathered = jax.eval_shape(programs.begin)
+    share = jax.ShapeDtypeStruct((), jnp.float32)
+    return {
+        name: (gathered, task, state.theta, state.step, key, share, data[name])
+        for name, task in state.estimator.items()
+    }
+
+
 def _compile(
     programs: Programs, state: MetaState, key: jax.Array, data: Mapping[str, Data]
 ) -> Programs:
     """All programs compiled: traced one after the other, and compiled side by side meanwhile."""
-    gathered = jax.eval_shape(programs.begin)
-    rest = state._replace(estimator=())
-    share = jax.ShapeDtypeStruct((), jnp.float32)
+    arguments = estimate_arguments(programs, state, key, data)
     rows = {name: (task.sums, task.row) for name, task in state.estimator.items()}
+    rest = state._replace(estimator=())
     with ThreadPoolExecutor(usable_cores()) as pool:
         estimates = {
-            name: pool.submit(
-                estimate.lower(
-                    gathered,
-                    state.estimator[name],
-                    state.theta,
-                    state.step,
-                    key,
-                    share,
-                    data[name],
-                ).compile
-            )
-            for name, estimate in programs.estimates.items()
+            name: pool.submit(programs.estimates[name].lower(*of_task).compile)
+            for name, of_task in arguments.items()
         }
         return Programs(
             {name: future.result() for name, future in estimates.items()},
-            programs.apply.lower(rest, gathered).compile(),
+            programs.apply.lower(rest, jax.eval_shape(programs.begin)).compile(),
             programs.begin.lower().compile(),
             programs.report.lower(rest, rows).compile(),
         )

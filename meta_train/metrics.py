@@ -48,6 +48,19 @@ class MetricsWriter:
         self._board.close()
 
 
+class NoWriter:
+    """In place of a `MetricsWriter` where another process writes the log."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 class _Board:
     """Event files for TensorBoard, written here and now: `SummaryWriter` writes in a thread,
     and where that fails, on a full disk say, its callers wait forever.

@@ -8,19 +8,66 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from meta_train.estimators.base import Layout, RowFunction
 
 AXIS = "rows"
+BATCH_AXIS = "batch"
 
 
-def device_mesh(rows: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of as many devices as divide the rows evenly."""
-    devices = jax.devices() if devices is None else list(devices)
-    count = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
-    return Mesh(np.asarray(devices[:count]), (AXIS,))
+def device_mesh(
+    rows: int, devices: Sequence[jax.Device] | None = None, *, batch_devices: int = 1
+) -> Mesh:
+    """A mesh of as many devices as divide the rows evenly, as many of every process.
+
+    With ``batch_devices`` above 1, each is a group of so many of one process, along `BATCH_AXIS`.
+
+    Raises:
+      ValueError: the processes are more than the rows, or do not divide them.
+    """
+    of_processes = by_process(jax.devices() if devices is None else devices)
+    fewest = min(map(len, of_processes)) // batch_devices
+    counts = [n for n in range(1, fewest + 1) if rows % (n * len(of_processes)) == 0]
+    if not counts:
+        raise ValueError(f"{len(of_processes)} processes do not divide {rows} rows")
+    taken = [d for own in of_processes for d in own[: counts[-1] * batch_devices]]
+    if batch_devices == 1:
+        return Mesh(np.asarray(taken), (AXIS,))
+    return Mesh(np.asarray(taken).reshape(-1, batch_devices), (AXIS, BATCH_AXIS))
+
+
+def by_process(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+    """The devices of each process, in the order of the processes."""
+    found: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        found.setdefault(device.process_index, []).append(device)
+    return [found[process] for process in sorted(found)]
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """Arrays and keys on the devices of shardings, some of which may be of other processes.
+
+    Every process gives all of them. ``shardings`` is one, or a pytree that ``tree`` is like.
+    """
+    if isinstance(shardings, Sharding):
+        return jax.tree.map(lambda x: _placed_one(x, shardings), tree)
+    return jax.tree.map(_placed_one, tree, shardings)
+
+
+def _placed_one(x: Any, sharding: Sharding) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = _placed_one(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def row_devices(mesh: Mesh) -> int:
+    """The number of parts that a mesh splits rows into."""
+    return mesh.shape[AXIS]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -42,7 +89,7 @@ def put_once(sharding: NamedSharding) -> Callable[[Any], Any]:
         digest = hashlib.sha256(np.ascontiguousarray(array)).digest()
         key = (array.shape, array.dtype.str, digest)
         if key not in there:
-            there[key] = jax.device_put(array, sharding)
+            there[key] = placed(array, sharding)
         return there[key]
 
     return lambda tree: jax.tree.map(put, tree)

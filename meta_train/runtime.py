@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from learned_opt.kernels import native, pass_of_tensor
 from meta_train.compilation_cache import remove_damaged_entries
 from meta_train.config import ConfigError
 from tasks.data.cache import cache_dir
@@ -24,23 +25,36 @@ VERSIONED = (
 )  # fmt: skip
 
 
-def set_up_jax(devices: int = 0) -> None:
+def set_up_jax() -> None:
+    """`configure_jax` and `find_devices`, for a command in one process."""
+    configure_jax()
+    find_devices()
+
+
+def configure_jax(devices: int = 0, processes: int = 1) -> None:
     """Choose the CPU devices and the persistent compilation cache; before any computation.
 
-    On CPU there is one device per core that the process may use (or ``devices``), unless
-    XLA_FLAGS says how many. The cache is where JAX_COMPILATION_CACHE_DIR says, or in
-    the user's cache folder; what is damaged in it is removed.
-
-    Raises:
-      ConfigError: there is no device of the platform that JAX was told to use.
+    On CPU there is one device per core that the process may use (or its share of ``devices``,
+    where the run has several ``processes``), unless XLA_FLAGS says how many; elsewhere there are
+    those that there are. The cache is where JAX_COMPILATION_CACHE_DIR says, or in the user's
+    cache folder; what is damaged in it is removed.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", devices or usable_cores())
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not told and os.environ.get("JAX_PLATFORMS", "").split(",")[0] in ("", "cpu"):
+        jax.config.update("jax_num_cpu_devices", devices // processes or usable_cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     if cache := jax.config.values["jax_compilation_cache_dir"]:
         remove_damaged_entries(Path(cache))
+
+
+def find_devices() -> None:
+    """Start JAX's backends.
+
+    Raises:
+      ConfigError: there is no device of the platform that JAX was told to use.
+    """
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -83,13 +97,31 @@ def quiet_failed_transfers() -> None:
 def provenance() -> dict[str, Any]:
     """Versions, code revision, machine and command, as JSON values."""
     return {
-        "versions": {name: _version(name) for name in VERSIONED},
+        "versions": versions(),
         "python": platform.python_version(),
         "git_revision": git_revision(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "devices": [str(device.device_kind) for device in jax.devices()],
+        "kernels": kernels(),
         "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}",
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that results depend on."""
+    return {name: _version(name) for name in VERSIONED}
+
+
+def kernels() -> str:
+    """Whether the steps of rules are compiled kernels here, or why they are not."""
+    match jax.default_backend():
+        case "cpu":
+            reason = native.why_not()
+        case "gpu":
+            reason = pass_of_tensor.why_not()
+        case _:
+            return "none for this platform"
+    return "compiled for this device" if reason is None else f"none: {reason}"
 
 
 def _module() -> str:

@@ -12,7 +12,7 @@ from ml_collections import config_dict, config_flags
 from checkpoints import TrainingCheckpoints
 from checkpoints.training import free_bytes
 from meta_train.assemble import Run, assemble
-from meta_train.command_line import given_directory, run_command, say
+from meta_train.command_line import given_directory, run_command
 from meta_train.config import (
     ConfigError,
     MetaTrainConfig,
@@ -22,16 +22,22 @@ from meta_train.config import (
 )
 from meta_train.estimation import rows_of
 from meta_train.export import export_optimizer
-from meta_train.files import sole_use
+from meta_train.hosts import flags as hosts_flags
+from meta_train.hosts.peers import Peers
+from meta_train.hosts.together import ended_with_the_others, together
+from meta_train.hosts.turns import checksum
 from meta_train.loop import Outcome, compile_advance, train
+from meta_train.memory import check_memory, predict
 from meta_train.meta_training import MetaState
+from meta_train.parallel import placed
 from meta_train.presets import CONSTANTS, PRESETS
-from meta_train.runtime import provenance, set_up_jax
-from meta_train.workdir import CHECKPOINTS, begin_workdir, check_workdir, record_process
+from meta_train.runtime import configure_jax, find_devices, provenance, versions
+from meta_train.workdir import CHECKPOINTS, check_workdir, record_process, use_of_workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; made, or resumed.")
 PRESET = flags.DEFINE_string("preset", "demo", f"Settings to start from: {', '.join(PRESETS)}.")
 flags.mark_flag_as_required("workdir")
+flags.adopt_module_key_flags(hosts_flags)
 
 
 def define_config(argv: Sequence[str]) -> None:
@@ -68,77 +74,109 @@ def main() -> int:
     config = MetaTrainConfig(**flags.FLAGS.config.to_dict())
     check_config(config)
     workdir = given_directory(WORKDIR.value)
-    check_workdir(workdir, config)
-    set_up_jax(config.devices)
-    run = assemble(config)
-    check_space(run, workdir)
-    with sole_use(workdir):
-        begin_workdir(workdir, config)
-        return meta_train(run, workdir)
+    place = hosts_flags.given_place()
+    configure_jax(config.devices, place.processes)
+    facts = versions() | {f"config.{name}": value for name, value in as_dict(config).items()}
+    with together(
+        place,
+        facts,
+        join_timeout=hosts_flags.JOIN_TIMEOUT.value,
+        peer_timeout=hosts_flags.PEER_TIMEOUT.value,
+    ) as peers:
+        if peers.first:
+            check_workdir(workdir, config)
+        find_devices()
+        run = assemble(config)
+        check_data(run, peers)
+        if peers.first:
+            check_space(run, workdir)
+        memory = predict(run)
+        check_memory(config, memory)
+        peers.say(memory.in_words())
+        with use_of_workdir(workdir, config, peers):
+            return meta_train(run, workdir, peers)
 
 
-def meta_train(run: Run, workdir: Path) -> int:
+def check_data(run: Run, peers: Peers) -> None:
+    """Raise HostsError unless all processes have read the same."""
+    own = jax.tree.map(lambda x: x.addressable_data(0), run.data)
+    read = {"data": int(checksum(own)), "config.initial": run.rule.initial_sha256}
+    peers.check_alike("what was read", read, "give all hosts the same files")
+
+
+def meta_train(run: Run, workdir: Path, peers: Peers) -> int:
     """Begin or resume the run in its directory; returns the status of the process."""
     config = run.config
     checkpoints = TrainingCheckpoints(
         workdir / CHECKPOINTS,
         keep=config.keep_checkpoints,
         run=deciding_settings(as_dict(config)) | {"initial_sha256": run.rule.initial_sha256},
+        gather=peers.gather,
     )
-    state = resume_or_init(run, checkpoints)
+    state = resume_or_init(run, checkpoints, peers)
     check_skipped(config, state)
     if int(state.step) < config.updates:
-        outcome = go_on(run, state, workdir, checkpoints)
+        outcome = go_on(run, state, workdir, checkpoints, peers)
         check_skipped(config, outcome.state)
         if outcome.step < config.updates:
             assert outcome.stopped_by is not None
             saved = "saved" if outcome.step else "there is nothing to save yet"
-            say(
+            peers.say(
                 f"stopped by {outcome.stopped_by.name} after update {outcome.step} of "
                 f"{config.updates}, {saved}; the same command goes on from there"
             )
             return 128 + outcome.stopped_by
         state = outcome.state
     checkpoints.close()
+    if not peers.first:
+        return 0
     target = export_optimizer(run, state, workdir)
-    say(harm_of(run, state))
-    say(
+    peers.say(harm_of(run, state))
+    peers.say(
         f"the learned optimizer is in {target}; to use it:\n"
         f"  tx = learned_opt.load({str(target)!r})"
     )
     return 0
 
 
-def go_on(run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckpoints) -> Outcome:
+def go_on(
+    run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckpoints, peers: Peers
+) -> Outcome:
     """Write down what goes on with the run, compile it and train."""
     config = run.config
-    facts = provenance() | {"block": run.block}
-    for difference in record_process(workdir, config, update=int(state.step), facts=facts):
-        say(f"note: {difference}; from here on, results are the same to rounding only")
+    facts = provenance() | {"block": run.block, "processes": peers.processes}
+    if peers.first:
+        for difference in record_process(workdir, config, update=int(state.step), facts=facts):
+            peers.say(f"note: {difference}; from here on, results are the same to rounding only")
     if len(run.families) > 1:
-        say(f"compiling the programs of {len(run.families)} tasks")
+        peers.say(f"compiling the programs of {len(run.families)} tasks")
     started = time.perf_counter()
     advance = compile_advance(run, state)
-    say(
+    peers.gather("the compiled program", None)  # in a collective, processes wait not so long
+    peers.say(
         f"{config.particles} particles on {run.mesh.size} {run.mesh.devices.flat[0].platform} "
         f"device(s), {run.block} pair(s) of them at a time on each; "
         f"compiled in {time.perf_counter() - started:.1f} s"
     )
-    outcome = train(run, advance, state, workdir, checkpoints)
+    outcome = train(run, advance, state, workdir, checkpoints, peers)
     if outcome.advanced:
-        say(f"{outcome.inner_steps_per_second:,.0f} inner steps per second, compilation apart")
+        peers.say(
+            f"{outcome.inner_steps_per_second:,.0f} inner steps per second, compilation apart"
+        )
     return outcome
 
 
-def resume_or_init(run: Run, checkpoints: TrainingCheckpoints) -> MetaState:
+def resume_or_init(run: Run, checkpoints: TrainingCheckpoints, peers: Peers) -> MetaState:
     """The newest state of the run, or its first, on the devices of the run."""
     found = checkpoints.restore_newest(jax.eval_shape(run.training.init, run.key_init))
+    step = None if found is None else found.step
+    peers.check_alike("the newest checkpoint", step, "run the same commands again")
     if found is None:
         return run.training.init(run.key_init)
     for reason in found.passed_over:
-        say(f"note: {reason}; it is left out, and the one before is taken")
-    say(f"resuming after update {found.step}")
-    return jax.device_put(found.state, run.training.shardings)
+        peers.say(f"note: {reason}; it is left out, and the one before is taken")
+    peers.say(f"resuming after update {found.step}")
+    return placed(found.state, run.training.shardings)
 
 
 def check_skipped(config: MetaTrainConfig, state: MetaState) -> None:
@@ -180,4 +218,4 @@ def check_space(run: Run, workdir: Path) -> None:
 
 def run() -> None:
     """The command: parse the flags, and do what they say."""
-    run_command(main, define_config)
+    ended_with_the_others(lambda: run_command(main, define_config))

@@ -9,12 +9,19 @@ DIR/optimizer/         the result, portable
 """
 
 import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from checkpoints import differences
 from meta_train.config import ConfigError, MetaTrainConfig, as_dict, deciding_settings
-from meta_train.files import write_json
+from meta_train.files import sole_use, write_json, write_text
+from meta_train.hosts.peers import Peers
+from meta_train.hosts.place import HostsError
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
@@ -22,6 +29,7 @@ METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 OPTIMIZER = "optimizer"
+SHARED = ".shared"
 
 
 def check_workdir(workdir: Path, config: MetaTrainConfig) -> None:
@@ -56,6 +64,52 @@ def begin_workdir(workdir: Path, config: MetaTrainConfig) -> None:
         write_json(workdir / CONFIG, as_dict(config))
 
 
+@contextmanager
+def use_of_workdir(workdir: Path, config: MetaTrainConfig, peers: Peers) -> Iterator[None]:
+    """`sole_use` and `begin_workdir` by the first process, for all.
+
+    Raises:
+      HostsError: another process does not see the directory.
+    """
+    if not peers.first:
+        check_shared(workdir, peers)
+        yield
+        return
+    with sole_use(workdir):
+        begin_workdir(workdir, config)
+        check_shared(workdir, peers)
+        yield
+
+
+def check_shared(workdir: Path, peers: Peers) -> None:
+    """Raise HostsError unless all processes see what the first writes in the directory."""
+    if peers.processes == 1:
+        return
+    path, own = workdir / SHARED, secrets.token_hex(8)
+    if peers.first:
+        write_text(path, own)
+    token = peers.gather("the token in the working directory", own)[0]
+    seen = peers.gather("whether it is seen", _reads(path, token))
+    if peers.first:
+        path.unlink()
+    for process, sees in enumerate(seen):
+        if not sees:
+            raise HostsError(
+                f"--workdir={str(workdir)!r}: process {process} does not see there what process 0 "
+                "writes; name a directory that all hosts share"
+            )
+
+
+def _reads(path: Path, token: str, seconds: float = 10.0) -> bool:
+    """Whether a file has that content; a network file system may show it late."""
+    deadline = time.monotonic() + seconds
+    while not path.exists() or path.read_text() != token:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def record_process(
     workdir: Path, config: MetaTrainConfig, *, update: int, facts: dict[str, Any]
 ) -> list[str]:
@@ -71,8 +125,8 @@ def record_process(
         return []
     return [
         f"{name} was {_short(before[-1].get(name))} and is {_short(facts.get(name))}"
-        for name in ("versions", "devices", "block")
-        if before[-1].get(name) != facts.get(name)
+        for name in ("versions", "devices", "processes", "block", "kernels")
+        if name in before[-1] and before[-1][name] != facts.get(name)
     ]
 
 
@@ -88,7 +142,9 @@ def read_processes(workdir: Path) -> list[dict[str, Any]]:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
-    return ", ".join(sorted(set(map(str, value)))) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(f"{n} × {kind}" for kind, n in sorted(Counter(map(str, value)).items()))
+    return str(value)
 
 
 def _differences(saved: Any, config: MetaTrainConfig) -> list[str]:

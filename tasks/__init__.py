@@ -3,6 +3,7 @@
 family = tasks.get_family("fashion_mnist_8x8_mlp32")
 """
 
+from tasks.augmentations import AUGMENTATIONS, AugmentationError
 from tasks.base import (
     SPLITS,
     Task,
@@ -15,6 +16,8 @@ from tasks.data.tfds_images import DataUnavailableError
 from tasks.registry import OFFLINE_FAMILIES, UnknownTaskError, get_family
 
 __all__ = [
+    "AUGMENTATIONS",
+    "AugmentationError",
     "OFFLINE_FAMILIES",
     "SPLITS",
     "DataUnavailableError",

@@ -20,17 +20,50 @@ SPLITS = ("train", "inner_validation", "outer_validation", "test")
 choices between optimizers from ``outer_validation``; scores from ``test`` alone."""
 
 
+Value = tuple[jax.Array, tuple[ModelState, Metrics]]
+Loss = Callable[[Params, ModelState, jax.Array, Batch], Value]
+ValueAndGradient = Callable[[Params, ModelState, jax.Array, Batch], tuple[Value, Params]]
+Differentiate = Callable[[Loss], ValueAndGradient]
+
+
+def differentiate_whole(loss: Loss) -> ValueAndGradient:
+    """The value and the gradient of a loss, on all of the batch at once."""
+    return jax.value_and_grad(loss, has_aux=True)
+
+
 class Task(NamedTuple):
     """One inner problem.
 
     ``init(key) -> (params, model_state)``;
     ``loss(params, model_state, key, batch) -> (scalar, (model_state, metrics))``.
+
+    A task whose training does not see ∇ loss (but a delayed one, say) has ``gradient`` too:
+    ``gradient(differentiate, params, model_state, key, batch)`` returns what
+    ``differentiate(loss)(params, model_state, key, batch)`` would, with that gradient in place
+    of ∇ loss. The loss itself stays what it is, to be measured and differentiated by others.
     """
 
     init: Callable[[jax.Array], tuple[Params, ModelState]]
-    loss: Callable[
-        [Params, ModelState, jax.Array, Batch], tuple[jax.Array, tuple[ModelState, Metrics]]
-    ]
+    loss: Loss
+    gradient: (
+        Callable[[Differentiate, Params, ModelState, jax.Array, Batch], tuple[Value, Params]] | None
+    ) = None
+
+    def value_and_gradient(
+        self,
+        params: Params,
+        model_state: ModelState,
+        key: jax.Array,
+        batch: Batch,
+        differentiate: Differentiate = differentiate_whole,
+    ) -> tuple[Value, Params]:
+        """((loss, (model_state, metrics)), gradient): what a step of training sees.
+
+        ``differentiate`` is how a loss is differentiated: whole, or in parts.
+        """
+        if self.gradient is None:
+            return differentiate(self.loss)(params, model_state, key, batch)
+        return self.gradient(differentiate, params, model_state, key, batch)
 
 
 class TaskMetadata(NamedTuple):

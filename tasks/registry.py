@@ -10,10 +10,13 @@ A name of a family of images reads ``DATASET_RxR_MODEL``: a TFDS set (``fashion_
     autoencoder32x8x32           hidden widths
 
 and ``quadraticD`` is the family of quadratics of dimension D.
+
+Augmentations follow a name, each after a plus sign: see `tasks.augmentations`.
 """
 
 import re
 
+from tasks.augmentations import augment, split_name
 from tasks.base import TaskFamily
 from tasks.data.embedded import load_fashion_mnist_8x8
 from tasks.data.splits import ImageSet
@@ -47,7 +50,7 @@ class UnknownTaskError(ValueError):
         super().__init__(
             f"unknown task {name!r}; offline ones are {', '.join(OFFLINE_FAMILIES)}; any TFDS "
             "image set goes by DATASET_RxR_MODEL with a MODEL like theirs, its activation one of "
-            f"{', '.join(ACTIVATIONS)} or varied"
+            f"{', '.join(ACTIVATIONS)} or varied; any may be followed by augmentations"
         )
 
 
@@ -61,9 +64,19 @@ def get_family(name: str, *, download: bool = False, batch_size: int | None = No
 
     Raises:
       UnknownTaskError: a name of none of the forms above.
+      AugmentationError: an augmentation is unknown or cannot be made.
       ValueError: the family has no minibatches of examples, or the size is below 1.
       DataUnavailableError: its TFDS set cannot be read here.
     """
+    name, augmentations = split_name(name)
+    family = _plain_family(name, download, batch_size)
+    for augmentation in augmentations:
+        family = augment(family, augmentation)
+    return family
+
+
+def _plain_family(name: str, download: bool, batch_size: int | None) -> TaskFamily:
+    """The family of a name without augmentations."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}: must be at least 1")
     if quadratic := _QUADRATIC.fullmatch(name):

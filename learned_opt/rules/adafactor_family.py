@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
@@ -36,7 +37,14 @@ from learned_opt.features.statistics import (
     update_statistics,
 )
 from learned_opt.features.time import tanh_of_steps
-from learned_opt.network import per_parameter_mlp
+from learned_opt.kernels.pass_of_tensor import adafactor_pass, pass_fits
+from learned_opt.kernels.step_of_tensor import (
+    Recipe,
+    adafactor_step,
+    kernel_fits,
+    with_derivative_of,
+)
+from learned_opt.network import is_narrow, per_parameter_mlp
 from learned_opt.rules.tensorwise import of_tensor, tensorwise
 from learned_opt.tensors import UpdateTensor
 
@@ -54,12 +62,15 @@ def adafactor_family(
     combine: Combine,
     outputs: int,
     *,
+    recipe: Recipe | None = None,
     hidden: Sequence[int],
     decays: Decays,
     timescales: Sequence[float],
     state_dtype: str,
 ) -> LearnedOptimizer:
     """A rule of this family; ``constants`` are those of its own.
+
+    ``recipe``: of a rule whose step is −a·d·exp(b·μ), which has a compiled kernel.
 
     Raises:
       ValueError: one of the other constants is out of its range.
@@ -75,27 +86,59 @@ def adafactor_family(
     def init(key: jax.Array) -> Theta:
         return {**network.init(key), **init_offsets(decays)}
 
-    def at_step(theta: Theta, step: jax.Array) -> UpdateTensor:
+    def entries_and_scales(
+        learned: Decays, gradient: jax.Array, parameter: jax.Array, before: Statistics
+    ) -> tuple[Statistics, Entries, list[jax.Array]]:
+        statistics = update_statistics(before, gradient, learned)
+        entries = entries_of(gradient, parameter, statistics)
+        scales = scales_of_tensor(
+            entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
+        )
+        return statistics, entries, scales
+
+    def plain(
+        theta: Theta,
+        step: jax.Array,
+        gradient: jax.Array,
+        parameter: jax.Array,
+        before: Statistics,
+    ) -> tuple[jax.Array, Statistics]:
         time = tanh_of_steps(step, timescales)
         learned = learned_decays(theta, decays)
+        statistics, entries, scales = entries_and_scales(learned, gradient, parameter, before)
 
+        def descend(entries: Entries) -> jax.Array:
+            groups = feature_groups(entries, MOMENT_EPSILON)
+            inputs = [*(groups[group] for group in ADAFACTOR), of_tensor(time, parameter)]
+            return combine(network.apply(theta, inputs, [*scales, None]), entries, step, learned)
+
+        return network.evaluate(descend, entries, parameter.shape), statistics
+
+    def in_one_pass(theta: Theta, step: jax.Array, *tensors: Any) -> tuple[jax.Array, Statistics]:
+        assert recipe is not None
+        time = tanh_of_steps(step, timescales)
+        learned = learned_decays(theta, decays)
+        statistics, entries, scales = entries_and_scales(learned, *tensors)
+        return adafactor_pass(recipe, network.layers(theta), time, entries, scales), statistics
+
+    def kernel(theta: Theta, step: jax.Array, *tensors: Any) -> tuple[jax.Array, Statistics]:
+        assert recipe is not None
+        time = tanh_of_steps(step, timescales)
+        learned = learned_decays(theta, decays)
+        return adafactor_step(recipe, network.layers(theta), time, learned, *tensors)
+
+    compiled = with_derivative_of(plain, kernel)
+
+    def at_step(theta: Theta, step: jax.Array) -> UpdateTensor:
         def update_one(
             gradient: jax.Array, parameter: jax.Array, before: Statistics
         ) -> tuple[jax.Array, Statistics]:
-            statistics = update_statistics(before, gradient, learned)
-            entries = entries_of(gradient, parameter, statistics)
-            scales = scales_of_tensor(
-                entries, ADAFACTOR, moment_epsilon=MOMENT_EPSILON, epsilon=EPSILON
-            )
-
-            def descend(entries: Entries) -> jax.Array:
-                groups = feature_groups(entries, MOMENT_EPSILON)
-                inputs = [*(groups[group] for group in ADAFACTOR), of_tensor(time, parameter)]
-                return combine(
-                    network.apply(theta, inputs, [*scales, None]), entries, step, learned
-                )
-
-            update = network.evaluate(descend, entries, parameter.shape)
+            on_accelerator = recipe is not None and pass_fits(parameter, len(decays.momentum))
+            usual = in_one_pass if on_accelerator else plain
+            fits = recipe is not None and kernel_fits(parameter, long=not is_narrow(hidden))
+            form = compiled if fits else usual
+            before = jax.tree.map(lambda x: x.astype(jnp.float32), before)
+            update, statistics = form(theta, step, gradient, parameter, before)
             return update, stored(statistics, state_dtype, step)
 
         return update_one

@@ -17,7 +17,13 @@ from learned_opt.constants import check_positive
 from learned_opt.features.groups import Entries
 from learned_opt.features.statistics import Decays
 from learned_opt.features.time import TIMESCALES
-from learned_opt.rules.adafactor_family import DECAYS, SECOND_MOMENT_DECAYS, adafactor_family
+from learned_opt.kernels.step_of_tensor import Recipe
+from learned_opt.rules.adafactor_family import (
+    DECAYS,
+    EPSILON,
+    SECOND_MOMENT_DECAYS,
+    adafactor_family,
+)
 
 
 def adafactor_mlp(
@@ -60,6 +66,7 @@ def adafactor_mlp(
         {"step_multiplier": step_multiplier, "exponent_multiplier": exponent_multiplier},
         combine,
         outputs=2,
+        recipe=Recipe(step_multiplier, exponent_multiplier, EPSILON),
         hidden=hidden,
         decays=Decays(momentum_decays, second_moment_decays, factored_decays),
         timescales=timescales,

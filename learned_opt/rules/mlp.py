@@ -27,6 +27,8 @@ from learned_opt.features.groups import input_names
 from learned_opt.features.normalization import inverse_rms
 from learned_opt.features.statistics import init_momenta, running_mean
 from learned_opt.features.time import TIMESCALES, tanh_of_steps
+from learned_opt.kernels.pass_of_tensor import momenta_pass, pass_fits
+from learned_opt.kernels.step_of_tensor import Recipe, kernel_fits, mlp_step, with_derivative_of
 from learned_opt.network import per_parameter_mlp
 from learned_opt.rules.tensorwise import of_tensor, tensorwise
 from learned_opt.tensors import UpdateTensor, round_to
@@ -68,21 +70,49 @@ def mlp(
     sizes = {"g": 1, "p": 1, "m": len(momentum_decays), "time": len(timescales)}
     network = per_parameter_mlp(sum(sizes.values()), hidden, outputs=2)
 
+    recipe = Recipe(step_multiplier, exponent_multiplier, EPSILON)
+
+    def inputs_and_scales(
+        gradient: jax.Array, parameter: jax.Array, momenta: jax.Array
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        momenta = running_mean(momenta, gradient, momentum_decays)
+        inputs = [gradient[None], parameter[None], momenta]
+        return inputs, [inverse_rms(x, EPSILON) for x in inputs]
+
+    def plain(
+        theta: Theta, time: jax.Array, gradient: jax.Array, parameter: jax.Array, momenta: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        inputs, scales = inputs_and_scales(gradient, parameter, momenta)
+
+        def descend(inputs: Any) -> jax.Array:
+            d, mu = network.apply(theta, [*inputs, of_tensor(time, parameter)], [*scales, None])
+            return -step_multiplier * d * jnp.exp(exponent_multiplier * mu)
+
+        return network.evaluate(descend, inputs, parameter.shape), inputs[-1]
+
+    def in_one_pass(
+        theta: Theta, time: jax.Array, *tensors: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        inputs, scales = inputs_and_scales(*tensors)
+        return momenta_pass(recipe, network.layers(theta), time, inputs, scales), inputs[-1]
+
+    def kernel(theta: Theta, time: jax.Array, *tensors: jax.Array) -> tuple[jax.Array, jax.Array]:
+        decays = jnp.asarray(momentum_decays, jnp.float32)
+        return mlp_step(recipe, network.layers(theta), time, decays, *tensors)
+
+    compiled = with_derivative_of(plain, kernel)
+
     def at_step(theta: Theta, step: jax.Array) -> UpdateTensor:
         time = tanh_of_steps(step, timescales)
 
         def update_one(
             gradient: jax.Array, parameter: jax.Array, momenta: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            momenta = running_mean(momenta, gradient, momentum_decays)
-            inputs = [gradient[None], parameter[None], momenta]
-            scales = [*(inverse_rms(x, EPSILON) for x in inputs), None]
-
-            def descend(inputs: Any) -> jax.Array:
-                d, mu = network.apply(theta, [*inputs, of_tensor(time, parameter)], scales)
-                return -step_multiplier * d * jnp.exp(exponent_multiplier * mu)
-
-            update = network.evaluate(descend, inputs, parameter.shape)
+            on_accelerator = pass_fits(parameter, len(momentum_decays))
+            usual = in_one_pass if on_accelerator else plain
+            form = compiled if kernel_fits(parameter, long=False) else usual
+            momenta = momenta.astype(jnp.float32)
+            update, momenta = form(theta, time, gradient, parameter, momenta)
             return update, round_to(momenta, state_dtype, step)
 
         return update_one

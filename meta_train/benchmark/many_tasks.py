@@ -15,6 +15,7 @@ import jax
 from absl import flags
 
 from meta_train.assemble import assemble
+from meta_train.benchmark.families import THIRTY
 from meta_train.benchmark.throughput import empty_compilation_cache
 from meta_train.command_line import run_command
 from meta_train.config import MetaTrainConfig, check_config, tasks_of
@@ -22,18 +23,6 @@ from meta_train.files import write_json
 from meta_train.presets import CONSTANTS
 from meta_train.presets import TASKS as PRESET
 from meta_train.runtime import set_up_jax, usable_cores
-
-_MODELS = (
-    "softmax", "mlp8", "mlp16", "mlp24", "mlp32", "mlp48", "mlp64", "mlp96", "mlp128",
-    "mlp16x16", "mlp32x16", "mlp32x32", "mlp64x32", "mlp16x16x16", "mlp32x32x32",
-    "mlp16_tanh", "mlp32_tanh", "mlp32x32_tanh", "mlp32x32x32_tanh", "mlp32_gelu", "mlp32_silu",
-    "mlp16_varied", "mlp32_varied", "conv8x16", "conv16x32", "autoencoder16x8x16",
-    "autoencoder32x8x32",
-)  # fmt: skip
-THIRTY = (
-    *(f"fashion_mnist_8x8_{model}" for model in _MODELS),
-    "quadratic8", "quadratic32", "quadratic64",
-)  # fmt: skip
 
 TASKS = flags.DEFINE_string("tasks", ",".join(THIRTY), "Families of tasks.")
 RULE = flags.DEFINE_string("rule", PRESET.rule, "An update rule.")

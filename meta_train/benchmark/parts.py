@@ -20,7 +20,10 @@ import jax
 from meta_train.meta_training import OUTER
 from meta_train.problems.optimizer_training import INNER_GRADIENT, RULE
 
-PARTS = ("inner gradient", "features", "product", "estimator", "outer")
+PARTS = ("inner gradient", "features", "product", "features and product", "estimator", "outer")
+"""``features and product``: what a compiled kernel makes in one call."""
+
+KERNELS = frozenset(("ffi_call", "pallas_call"))
 NETWORK = "mlp"  # the Haiku module of a rule's per-parameter network
 
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = .*? ([\w\-]+)\((.*)$")
@@ -54,6 +57,8 @@ def part_of(op_name: str) -> str:
     scopes = set(re.findall(r"\w+", op_name))
     if INNER_GRADIENT in scopes:
         return "inner gradient"
+    if RULE in scopes and scopes & KERNELS:
+        return "features and product"
     if RULE in scopes:
         return "product" if NETWORK in scopes else "features"
     return "outer" if OUTER in scopes else "estimator"

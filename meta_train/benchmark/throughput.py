@@ -40,7 +40,7 @@ class Throughput(NamedTuple):
     ``product_flops_per_second``, ``copy_bytes_per_second``: the machine's, in the same turns;
     ``floor_fraction``: nominal operations a second ÷ the product's;
     ``compile_seconds_cold``, ``compile_seconds_cached``: the latter from the persistent cache;
-    ``temporary_bytes``: of the program; ``peak_memory_bytes``: of the process so far.
+    ``temporary_bytes``: of the program; ``peak_memory_bytes``: so far, of a device or the process.
     """
 
     task: str
@@ -120,7 +120,12 @@ def measure(config: MetaTrainConfig, family: TaskFamily, turns: int) -> Throughp
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has used at most."""
+    """Bytes that were used at most: of a device that says so, or else of this process."""
+    of_devices = [device.memory_stats() or {} for device in jax.local_devices()]
+    if peaks := [
+        stats["peak_bytes_in_use"] for stats in of_devices if "peak_bytes_in_use" in stats
+    ]:
+        return max(peaks)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

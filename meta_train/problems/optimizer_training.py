@@ -15,7 +15,7 @@ import optax
 from learned_opt.base import LearnedOptimizer, Theta
 from meta_train.problem import NEVER, UnrolledProblem
 from meta_train.problems.final_loss import final_loss
-from tasks.base import Arrays, Task, TaskFamily
+from tasks.base import Arrays, Differentiate, Task, TaskFamily, differentiate_whole
 
 SEEDS = 2**31 - 1
 INNER_GRADIENT, RULE = "inner_gradient", "rule"
@@ -134,6 +134,7 @@ def optimizer_training(
     *,
     meta_loss: str = "train",
     final_loss_bound: float | None = None,
+    differentiate: Differentiate = differentiate_whole,
 ) -> UnrolledProblem:
     """The problem at the top of this file.
 
@@ -142,6 +143,7 @@ def optimizer_training(
       optimizer: the rule whose θ is meta-trained.
       meta_loss: a name in `META_LOSSES`.
       final_loss_bound: of L_t where it is handed out in differences; see `final_loss`.
+      differentiate: how the inner gradient is taken: see `inner_gradient`.
 
     ``data`` of the problem is what `meta_data` returns.
 
@@ -171,11 +173,10 @@ def optimizer_training(
     ) -> tuple[TrainingState, jax.Array]:
         key_batch, key_loss, key_measure = jax.random.split(key, 3)
         task = family.build(state.configuration)
-        differentiate = jax.value_and_grad(task.loss, has_aux=True)
         with jax.named_scope(INNER_GRADIENT):
             batch = family.batch(key_batch, data["train"])
-            (loss, (model_state, _)), gradient = differentiate(
-                state.params, state.model_state, key_loss, batch
+            (loss, (model_state, _)), gradient = task.value_and_gradient(
+                state.params, state.model_state, key_loss, batch, differentiate
             )
         with jax.named_scope(RULE):
             transformation = optimizer.build(theta, num_steps=state.num_steps)

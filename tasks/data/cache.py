@@ -1,6 +1,8 @@
 """Arrays of image sets on disk: written once, atomically, and read without pickle."""
 
+import contextlib
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -37,6 +39,16 @@ def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
     except OSError:
         pass
     return images
+
+
+def newest(pattern: str) -> ImageSet | None:
+    """The set cached last under a key of this pattern, and readable; or None."""
+    every = (cache_dir() / "data").glob("*.npz")
+    found = [path for path in every if re.fullmatch(pattern, path.stem)]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return read_image_set(path)
+    return None
 
 
 def read_image_set(path: Path) -> ImageSet:

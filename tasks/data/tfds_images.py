@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.cache import load_or_make
+from tasks.data.cache import cache_dir, load_or_make, newest
 from tasks.data.resize import area_average
 from tasks.data.splits import ImageSet
 
@@ -36,13 +36,18 @@ def load_tfds_images(name: str, resolution: int, *, download: bool = False) -> I
       download: prepare the set if it is not there; official sets need the extra ``[tf]``.
 
     The resized arrays are cached, keyed by the set, its version, the resolution, and where
-    its files are, how large and of when.
+    its files are, how large and of when. Where the set is not prepared any more, or not on this
+    machine, the cached arrays of it that are newest serve: they need neither files nor TFDS.
 
     Raises:
       DataUnavailableError: the set is not prepared and may not be or cannot be
         downloaded, is in another format, is damaged, or has no image and label.
     """
+    base, _, version = name.partition(":")
+    readable = re.sub(r"[^\w.-]+", "-", base)
     directory = find_prepared(name)
+    if directory is None and (images := newest(_any_key(readable, version, resolution))):
+        return images
     if directory is None and download:
         directory = _prepare(name)
     if directory is None:
@@ -51,7 +56,6 @@ def load_tfds_images(name: str, resolution: int, *, download: bool = False) -> I
             "to the folder that holds it, or allow the download (`download=True`; on the command "
             "line --config.download, or --download of the evaluation)"
         )
-    readable = re.sub(r"[^\w.-]+", "-", name.split(":", maxsplit=1)[0])
     key = f"{readable}-{directory.name}-{resolution}-{_fingerprint(directory)}"
     return load_or_make(key, lambda: _read(name, directory, resolution))
 
@@ -79,6 +83,12 @@ def find_prepared(name: str) -> Path | None:
     return None
 
 
+def _any_key(readable: str, version: str, resolution: int) -> str:
+    """The pattern of keys of a set, of any version where none is named, wherever its files were."""
+    versions = re.escape(version) or r"\d+\.\d+\.\d+"
+    return rf"{re.escape(readable)}-{versions}-{resolution}-[0-9a-f]{{12}}"
+
+
 def _fingerprint(directory: Path) -> str:
     """Tells a prepared set from another of its name and version, and from itself re-made."""
     files = sorted((path.name, path.stat()) for path in directory.iterdir())
@@ -86,9 +96,26 @@ def _fingerprint(directory: Path) -> str:
     return hashlib.sha256(repr((str(directory.resolve()), listing)).encode()).hexdigest()[:12]
 
 
-def _read(name: str, directory: Path, resolution: int) -> ImageSet:
-    import tensorflow_datasets as tfds
+def _tfds(name: str) -> Any:
+    """The module `tensorflow_datasets`.
 
+    Raises:
+      DataUnavailableError: it is not installed, or lacks something that it needs.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataUnavailableError(
+            f"reading the TFDS set {name!r} needs TensorFlow Datasets ({error}); install it with "
+            "`pip install tensorflow-datasets array_record importlib_resources`, bring the cached "
+            f"arrays of a machine that has it to {str(cache_dir() / 'data')!r}, or choose a task "
+            "whose data come with the package"
+        ) from error
+    return tfds
+
+
+def _read(name: str, directory: Path, resolution: int) -> ImageSet:
+    tfds = _tfds(name)
     logging.getLogger("absl").addFilter(_is_not_about_opencv)
     try:
         builder = tfds.builder_from_directory(directory)
@@ -102,7 +129,7 @@ def _read(name: str, directory: Path, resolution: int) -> ImageSet:
             "prepare it with `file_format='array_record'`"
         )
     features = builder.info.features
-    keys = _image_and_label(features)
+    keys = _image_and_label(tfds, features)
     if keys is None or not {"train"} <= set(splits):
         raise DataUnavailableError(
             f"the TFDS set {name!r} has no train split of images with one label each; "
@@ -121,9 +148,7 @@ def _read(name: str, directory: Path, resolution: int) -> ImageSet:
     return ImageSet(name, features[keys[1]].num_classes, train, test)
 
 
-def _image_and_label(features: Any) -> tuple[str, str] | None:
-    import tensorflow_datasets as tfds
-
+def _image_and_label(tfds: Any, features: Any) -> tuple[str, str] | None:
     images = [k for k in features if isinstance(features[k], tfds.features.Image)]
     labels = [k for k in features if isinstance(features[k], tfds.features.ClassLabel)]
     if not images or not labels:
@@ -154,8 +179,7 @@ def _read_split(
 
 
 def _prepare(name: str) -> Path | None:
-    import tensorflow_datasets as tfds
-
+    tfds = _tfds(name)
     try:
         with _few_retries():
             builder = tfds.builder(

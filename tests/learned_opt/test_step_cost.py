@@ -27,10 +27,15 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path, capsys):
     arguments = ["--parameters=2000", "--rules=mlp,hyper", "--turns=2"]
     assert main([*arguments, f"--json={tmp_path / 'costs.json'}"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["optax.adam", "matrix", "mlp", "hyper"]
+    names = [line.split()[0] for line in lines[2:]]
+    assert names == ["optax.adam", "matrix", "copy", "mlp", "hyper"]  # no kernels in this process
     costs = {c["name"]: c for c in json.loads((tmp_path / "costs.json").read_text())["costs"]}
     assert costs["optax.adam"]["ratio_to_adam"] == 1
     assert costs["matrix product"]["share_of_product"] == pytest.approx(1)
+    assert costs["copy"]["share_of_copy"] == pytest.approx(1)
+    size = sum(leaf.size for leaf in jax.tree.leaves(model(2_000)))
+    moved = costs["optax.adam"]["gigabytes_per_second"] * costs["optax.adam"]["milliseconds"] * 1e6
+    assert moved == pytest.approx(4 * size + 2 * (4 + 8) * size, rel=0.01)
     assert costs["mlp"]["state_bytes"] == pytest.approx(24, abs=0.1)
     assert costs["optax.adam"]["state_bytes"] == pytest.approx(8, abs=0.1)
     for wrong in (["--rules=nope"], ["--parameters=3"], ["--turns=0"]):

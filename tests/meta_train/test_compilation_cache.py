@@ -59,8 +59,8 @@ import resource, signal, sys
 if "kill" in sys.argv:  # as soon as a file is longer than this
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-from meta_train.runtime import set_up_jax
-set_up_jax(1)
+from meta_train.runtime import configure_jax
+configure_jax(1)
 import jax, jax.numpy as jnp
 print(float(jax.jit(lambda x: jnp.sort(x).sum())(jnp.arange(3.0))))
 """

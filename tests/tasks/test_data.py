@@ -176,6 +176,28 @@ def test_a_prepared_set_is_read_whole_and_cached(data_dir, monkeypatch):
         tfds_images.load_tfds_images("shapes", 8)
 
 
+def test_cached_arrays_serve_where_neither_files_nor_tfds_are(data_dir, monkeypatch):
+    whole = tfds_images.load_tfds_images("shapes", 8)
+    shutil.rmtree(data_dir)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it fails
+    for name, download in (("shapes", False), ("shapes:1.2.0", True)):
+        images = tfds_images.load_tfds_images(name, 8, download=download)
+        np.testing.assert_array_equal(images.test[0], whole.test[0])
+    for name, resolution in (("shapes", 4), ("shapes:1.1.0", 8), ("shape", 8)):
+        with pytest.raises(DataUnavailableError, match="is not prepared"):
+            tfds_images.load_tfds_images(name, resolution)
+
+
+def test_without_tfds_a_set_that_needs_it_says_so(data_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(
+        DataUnavailableError, match=r"'shapes' needs TensorFlow Datasets .*pip inst"
+    ):
+        tfds_images.load_tfds_images("shapes", 8)
+    with pytest.raises(DataUnavailableError, match="'other' needs TensorFlow Datasets"):
+        tfds_images.load_tfds_images("other", 8, download=True)
+
+
 def test_the_cache_is_of_this_folder_and_of_what_is_in_it_now(data_dir, monkeypatch):
     made = []
 

@@ -34,6 +34,8 @@ def test_names_of_scopes_decide_with_what_transforms_them():
     )
     assert part_of("jit(f)/vmap(vmap(rule))/rsqrt") == "features"
     assert part_of("jit(f)/vmap(vmap(rule))/mlp/dot_general") == "product"
+    for kernel in ("ffi_call", "cond/branch_0_fun/learned_opt_network_pass/pallas_call"):
+        assert part_of(f"jit(f)/vmap(rule)/{kernel}") == "features and product"
     assert part_of("jit(f)/inner_gradient/mlp/~/linear_0/dot_general") == "inner gradient"
     assert part_of("jit(f)/while/body/outer/sqrt") == "outer"
     assert part_of("jit(f)/while/body/normal") == "estimator"
