@@ -42,6 +42,8 @@ TINY = dataclasses.replace(
 )
 
 # python -m meta_train --preset=tasks --workdir=DIR
+# Cost: 7.7 million inner steps, twice those of the demo; six programs to compile.
+# Result: not scored yet.
 TASKS = dataclasses.replace(
     DEMO,
     task=(
@@ -49,7 +51,6 @@ TASKS = dataclasses.replace(
         "fashion_mnist_8x8_conv16x32,fashion_mnist_8x8_autoencoder32x8x32,quadratic32"
     ),
     tasks_per_update=2,
-    updates=12_000,
 )
 
 PRESETS: Mapping[str, MetaTrainConfig] = {"demo": DEMO, "tiny": TINY, "tasks": TASKS}
