@@ -73,7 +73,7 @@ def main() -> int:
     run = assemble(config)
     check_space(run, workdir)
     memory = predict(run)
-    check_memory(config, memory)
+    check_memory(config, run.block, memory)
     say(memory.in_words())
     with sole_use(workdir):
         begin_workdir(workdir, config)
