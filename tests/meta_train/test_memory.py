@@ -149,6 +149,11 @@ def test_a_loop_holds_its_carry_once():
     assert of(loop, VECTOR, MATRIX) == N + 3  # the argument, the carry, a product
     assert of(loop, VECTOR, MATRIX, donated=[0]) == N + 2
 
+    def two_products(x, m):  # the second takes the place of what the first has read
+        return jax.lax.scan(lambda x, _: (m @ (m @ x), None), x, None, length=50)[0]
+
+    assert of(two_products, VECTOR, MATRIX, donated=[0]) == N + 2
+
     def stacked(x, m):
         return jax.lax.scan(lambda x, _: (m @ x, m @ x), x, None, length=50)[1]
 
