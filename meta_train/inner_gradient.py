@@ -130,15 +130,10 @@ def over_devices(differentiate: Differentiate) -> Differentiate:
 def _mean_over_devices(tree: Any) -> Any:
     """Floating-point leaves as means along `BATCH_AXIS`, by one collective for all of them."""
     leaves, structure = jax.tree.flatten(tree)
-    floats = [i for i, x in enumerate(leaves) if _is_float(x)]
-    wide = [leaves[i].astype(_wide(leaves[i])).ravel() for i in floats]
-    mean = jax.lax.pmean(jnp.concatenate(wide), BATCH_AXIS)
-    start = 0
-    for i in floats:
-        leaf = leaves[i]
-        leaves[i] = mean[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype)
-        start += leaf.size
-    return jax.tree.unflatten(structure, leaves)
+    wide = [x.astype(_wide(x)) for x in leaves if _is_float(x)]
+    means = iter(jax.lax.pmean(wide, BATCH_AXIS))
+    mean = [next(means).astype(x.dtype) if _is_float(x) else x for x in leaves]
+    return jax.tree.unflatten(structure, mean)
 
 
 def _is_float(x: Any) -> bool:

@@ -98,22 +98,25 @@ def _sizes(tree: Any, shardings: Any = None) -> list[int]:
     ]
 
 
-def check_memory(config: MetaTrainConfig, memory: Memory) -> None:
-    """Raise ConfigError for a run that does not fit, with what to lower."""
+def check_memory(config: MetaTrainConfig, block: int, memory: Memory) -> None:
+    """Raise ConfigError for a run that does not fit, with what to lower.
+
+    ``block``: the rows at a time that the run has, chosen or given.
+    """
     if memory.available is None or memory.total <= memory.available:
         return
     raise ConfigError(
         f"the run is predicted to take {_megabytes(memory.total)} on each device, where "
         f"{_megabytes(memory.available)} are available: {_megabytes(memory.state)} for the state "
         f"of its particles, {_megabytes(memory.data)} for the data, {_megabytes(memory.work)} for "
-        f"what it works on at a time; {_ways_out(config, memory)}; if the prediction is wrong, "
-        "`config.memory_limit` (gigabytes a device) overrules what is available"
+        f"what it works on at a time; {_ways_out(config, block, memory)}; if the prediction is "
+        "wrong, `config.memory_limit` (gigabytes a device) overrules what is available"
     )
 
 
-def _ways_out(config: MetaTrainConfig, memory: Memory) -> str:
+def _ways_out(config: MetaTrainConfig, block: int, memory: Memory) -> str:
     """What to change, the part that takes most first."""
-    work = [f"lower `config.block` ({config.block})"] if config.block != 1 else []
+    work = [f"lower `config.block` ({block})"] if block > 1 else []
     if not config.rematerialize:
         work.append("set `config.rematerialize`")
     work += [

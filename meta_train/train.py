@@ -91,7 +91,7 @@ def main() -> int:
         if peers.first:
             check_space(run, workdir)
         memory = predict(run)
-        check_memory(config, memory)
+        check_memory(config, run.block, memory)
         peers.say(memory.in_words())
         with use_of_workdir(workdir, config, peers):
             return meta_train(run, workdir, peers)

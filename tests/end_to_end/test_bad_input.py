@@ -32,6 +32,9 @@ def refused(result):
     [
         ("--preset=nope", "unknown --preset='nope'; legal ones: demo, tiny"),
         ("--config.task=nope", f"unknown task 'nope'; offline ones are {OFFLINE_FAMILIES[0]}"),
+        ("--config.task=quadratic8+delay:0", "K='0' must be an integer from 1; legal ones: re"),
+        ("--config.task=quadratic8+label_noise:1", "'quadratic8' have no label; leave out `label"),
+        ("--config.memory_limit=0.001", "on each device, where 1.0 MB are available: "),
         ("--config.window=7", "`config.window`=7 does not divide `config.length_min`=10"),
         ("--config.sigma=0", "`config.sigma`=0.0: must be positive"),
         ("--config.sigma=-1", "`config.sigma`=-1.0"),

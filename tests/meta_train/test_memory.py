@@ -149,6 +149,11 @@ def test_a_loop_holds_its_carry_once():
     assert of(loop, VECTOR, MATRIX) == N + 3  # the argument, the carry, a product
     assert of(loop, VECTOR, MATRIX, donated=[0]) == N + 2
 
+    def two_products(x, m):  # the second takes the place of what the first has read
+        return jax.lax.scan(lambda x, _: (m @ (m @ x), None), x, None, length=50)[0]
+
+    assert of(two_products, VECTOR, MATRIX, donated=[0]) == N + 2
+
     def stacked(x, m):
         return jax.lax.scan(lambda x, _: (m @ x, m @ x), x, None, length=50)[1]
 
@@ -188,9 +193,8 @@ def memory():
 
 
 def test_a_run_that_does_not_fit_ends_with_what_to_lower(memory):
-    config = dataclasses.replace(TINY, block=4)
     with pytest.raises(ConfigError) as error:
-        check_memory(config, memory)
+        check_memory(TINY, 4, memory)
     text = str(error.value)
     for part in (
         "predicted to take 1,000.0 MB on each device, where 900.0 MB are available",
@@ -202,9 +206,9 @@ def test_a_run_that_does_not_fit_ends_with_what_to_lower(memory):
         assert part in text
     state = memory._replace(state=800_000_000, work=150_000_000)
     with pytest.raises(ConfigError, match=r"at a time; lower `config.particles` \("):
-        check_memory(dataclasses.replace(config, block=1, rematerialize=True), state)
-    check_memory(config, memory._replace(available=1_000_000_000))
-    check_memory(config, memory._replace(available=None))
+        check_memory(dataclasses.replace(TINY, rematerialize=True), 1, state)
+    check_memory(TINY, 4, memory._replace(available=1_000_000_000))
+    check_memory(TINY, 4, memory._replace(available=None))
     assert memory.in_words() == (
         "predicted to take 1,000.0 MB of the 900.0 MB there on each device: 200.0 MB of state, "
         "50.0 MB of data, 750.0 MB to work with"

@@ -223,7 +223,7 @@ def test_a_cast_loss_keeps_the_models_state_and_casts_its_configuration():
         return value, ({"kept": model_state["kept"] * 1, "seen": value}, {"value": value})
 
     family = scalar_family()._replace(
-        sample=lambda key: {"factor": jnp.full(1, almost)},
+        sample=lambda key: {"factor": jnp.full(1, almost, jnp.float32)},
         build=lambda cfg: Task(
             lambda key: ({"x": jnp.ones(1)}, {"kept": jnp.asarray(almost), "seen": jnp.zeros(())}),
             partial(loss, cfg),
