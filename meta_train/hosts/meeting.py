@@ -68,6 +68,7 @@ class Meeting:
             while self._missing() and self._refused is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    self._there = {p: c for p, c in self._there.items() if c[0].is_open()}
                     self._refused = (
                         f"--coordinator={self._place.address}: {_named(self._missing())} of "
                         f"{self._place.processes} did not come in {seconds:g} s; start them with "
@@ -225,9 +226,10 @@ def _listen(place: Place) -> tuple[socket.socket, str]:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL and host:
                 continue  # an address that is translated on its way here
+            reason = os.strerror(error.errno or 0)
             raise HostsError(
-                f"{at}: process 0 cannot listen there ({error.strerror}); choose another port, or "
-                "end what has it"
+                f"{at}: process 0 cannot listen there ({reason}); choose another port, or end what "
+                "has it"
             ) from None
     raise AssertionError("one of the addresses is tried")
 

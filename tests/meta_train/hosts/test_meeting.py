@@ -61,6 +61,15 @@ def test_who_is_missing_is_named_to_all_that_came():
     meeting.close()
 
 
+def test_one_that_came_and_left_is_missing_too():
+    zero, one, _ = places(3)
+    meeting = Meeting(zero, FACTS)
+    refused(coming(one, seconds=0.3))
+    with pytest.raises(HostsError, match=r"--process_id 1, 2 of 3 did not come"):
+        meeting.wait(0.5)
+    meeting.close()
+
+
 def test_one_that_waits_no_longer_names_who_is_missing():
     zero, one, _ = places(3)
     meeting = Meeting(zero, FACTS)
