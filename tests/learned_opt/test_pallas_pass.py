@@ -298,3 +298,10 @@ def test_where_the_kernel_is_taken(monkeypatch):
     monkeypatch.undo()
     pretend_gpu(monkeypatch, devices=2)  # the compiler may cut the arrays, but not the kernel
     assert not pass_fits(matrix, 3, (32, 32))
+
+
+def test_plain_forms_are_had_where_the_kernel_of_processors_was_taken_before():
+    there = native.why_not() is None
+    with native.plain_forms():
+        assert not native.available()
+    assert native.available() == there
