@@ -37,6 +37,9 @@ BLOCK, NARROW_BLOCK = 128, 512
 NARROWEST_PRODUCT = 16
 """The least extent of a matrix product; and all extents are powers of two."""
 
+WIDEST = 32
+"""Units of a layer: with 64 and exact products Triton keeps kilobytes of a thread in memory."""
+
 WARPS = 4
 EXACT = jax.lax.Precision.HIGHEST
 PRECISION = "jax_default_matmul_precision"
@@ -56,13 +59,10 @@ class _Flat(NamedTuple):
     multipliers: Any
 
 
-def in_one_pass(of: NetworkPass, block: int | None = None) -> jax.Array:
-    """The step of every entry, [b, r, c], as `network_pass.plain` makes it.
-
-    ``block``: entries of a program, a power of two; 0 entries are not for it.
-    """
+def in_one_pass(of: NetworkPass) -> jax.Array:
+    """The step of every entry, [b, r, c], as `network_pass.plain` makes it; one entry at least."""
     narrow = is_narrow([weights.shape[1] for weights, _ in of.layers[:-1]])
-    block = block or (NARROW_BLOCK if narrow else BLOCK)
+    block = NARROW_BLOCK if narrow else BLOCK
     flat = _varying_alike(_flat(of, narrow))
     entries = of.gradient.size
     step = jax.ShapeDtypeStruct(

@@ -25,9 +25,9 @@ from learned_opt.kernels.step_of_tensor import (
 )
 
 try:
-    from learned_opt.kernels.pallas_pass import in_one_pass
+    from learned_opt.kernels.pallas_pass import WIDEST, in_one_pass
 except ImportError:  # the Triton of Pallas is to leave JAX in the end
-    in_one_pass = None  # type: ignore[assignment]
+    WIDEST, in_one_pass = 0, None  # type: ignore[assignment]
 
 OLDEST_CAPABILITY = 8.0
 """Of Nvidia's devices that Triton compiles for."""
@@ -42,14 +42,17 @@ SMALL_GROUPS = ("row", "column", "1/√row", "1/√column")
 """What the factored statistics make; of the others every entry has its own."""
 
 
-def pass_fits(parameter: jax.Array, decays: int) -> bool:
+def pass_fits(parameter: jax.Array, decays: int, hidden: Sequence[int]) -> bool:
     """Whether the steps of a tensor with so many momenta are made by the accelerator's kernel.
 
-    As for `kernel_fits`, whole on one device; and on one that the kernel compiles for.
+    As for `kernel_fits`, whole on one device; and on one that the kernel compiles for, with hidden
+    layers that it has room for.
     """
     if jax.default_backend() != "gpu" or not 0 < parameter.size * decays < MOST_NUMBERS:
         return False
-    return whole_here() and axes_are_last(parameter.shape) and why_not() is None
+    if max(hidden) > WIDEST or not axes_are_last(parameter.shape):
+        return False
+    return whole_here() and why_not() is None
 
 
 def why_not() -> str | None:

@@ -133,10 +133,11 @@ def adafactor_family(
         def update_one(
             gradient: jax.Array, parameter: jax.Array, before: Statistics
         ) -> tuple[jax.Array, Statistics]:
-            on_accelerator = recipe is not None and pass_fits(parameter, len(decays.momentum))
-            usual = in_one_pass if on_accelerator else plain
-            fits = recipe is not None and kernel_fits(parameter, long=not is_narrow(hidden))
-            form = compiled if fits else usual
+            form: Any = plain
+            if recipe is not None and pass_fits(parameter, len(decays.momentum), hidden):
+                form = in_one_pass
+            elif recipe is not None and kernel_fits(parameter, long=not is_narrow(hidden)):
+                form = compiled
             before = jax.tree.map(lambda x: x.astype(jnp.float32), before)
             update, statistics = form(theta, step, gradient, parameter, before)
             return update, stored(statistics, state_dtype, step)

@@ -108,9 +108,11 @@ def mlp(
         def update_one(
             gradient: jax.Array, parameter: jax.Array, momenta: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            on_accelerator = pass_fits(parameter, len(momentum_decays))
-            usual = in_one_pass if on_accelerator else plain
-            form = compiled if kernel_fits(parameter, long=False) else usual
+            form: Any = plain
+            if pass_fits(parameter, len(momentum_decays), hidden):
+                form = in_one_pass
+            elif kernel_fits(parameter, long=False):
+                form = compiled
             momenta = momenta.astype(jnp.float32)
             update, momenta = form(theta, time, gradient, parameter, momenta)
             return update, round_to(momenta, state_dtype, step)

@@ -275,24 +275,33 @@ def test_the_kernel_lowers_where_types_say_what_varies(varying, monkeypatch):
 
 def test_where_the_kernel_is_taken(monkeypatch):
     matrix, apart = jnp.ones((3, 4)), jnp.ones((5, 2, 4))
-    assert not pass_fits(matrix, 3)
+    assert not pass_fits(matrix, 3, (32, 32))
     pretend_gpu(monkeypatch)
-    assert pass_fits(matrix, 3)
-    assert pass_fits(jnp.ones(()), 3)
-    assert not pass_fits(apart, 3)  # its largest axes are not the last
-    assert not pass_fits(jnp.ones((0, 3)), 3)
+    assert pass_fits(matrix, 3, (32, 32))
+    assert pass_fits(jnp.ones(()), 3, (32, 32))
+    assert pass_fits(matrix, 3, (32, 4))
+    assert not pass_fits(matrix, 3, (4, 33))
+    assert not pass_fits(apart, 3, (32, 32))  # its largest axes are not the last
+    assert not pass_fits(jnp.ones((0, 3)), 3, (32, 32))
     huge = jax.ShapeDtypeStruct((2**15, 2**14), jnp.float32)
-    assert pass_fits(huge, 3)
-    assert not pass_fits(huge, 4)
+    assert pass_fits(huge, 3, (32, 32))
+    assert not pass_fits(huge, 4, (32, 32))
     for capability, taken in [("7.5", False), ("8.0", True), ("12.0", True), ("gfx942", True)]:
         pretend_gpu(monkeypatch, SimpleNamespace(compute_capability=capability))
-        assert pass_fits(matrix, 3) == taken
+        assert pass_fits(matrix, 3, (32, 32)) == taken
     with native.plain_forms():
-        assert not pass_fits(matrix, 3)
-    assert pass_fits(matrix, 3)
+        assert not pass_fits(matrix, 3, (32, 32))
+    assert pass_fits(matrix, 3, (32, 32))
     monkeypatch.setattr(pass_of_tensor, "in_one_pass", None)
-    assert not pass_fits(matrix, 3)
+    assert not pass_fits(matrix, 3, (32, 32))
     assert pass_of_tensor.why_not() == "this JAX has no Triton"
     monkeypatch.undo()
     pretend_gpu(monkeypatch, devices=2)  # the compiler may cut the arrays, but not the kernel
-    assert not pass_fits(matrix, 3)
+    assert not pass_fits(matrix, 3, (32, 32))
+
+
+def test_plain_forms_are_had_where_the_kernel_of_processors_was_taken_before():
+    there = native.why_not() is None
+    with native.plain_forms():
+        assert not native.available()
+    assert native.available() == there

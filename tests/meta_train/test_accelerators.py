@@ -54,7 +54,7 @@ def theta_before(run):
 
 
 @pytest.mark.skipif(
-    jax.__version_info__ >= (0, 12), reason="JAX refuses to lower a mesh of processors for GPUs"
+    jax.__version_info__ >= (0, 11), reason="JAX refuses to lower a mesh of processors for GPUs"
 )
 def test_the_meta_step_lowers_for_a_gpu_with_the_kernel_in_it(monkeypatch):
     pretend_gpu(monkeypatch, devices=2)
