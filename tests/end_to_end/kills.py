@@ -34,6 +34,7 @@ SETTINGS = (
     f"--config.checkpoint_every={CHECKPOINT_EVERY}",
 )
 TOUCHING = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir"}
+START = 0.3  # share of the time, and of the touches, of a run
 LONGEST_ATTEMPT = 300.0  # seconds; a process that hangs is a failure
 
 
@@ -92,16 +93,25 @@ def plans_left(workdir, size, plans, say):
     """Kill a run by one plan after another, until it ends before its kill; the plans left."""
     while plans:
         plan, *rest = plans
-        after = plan.share * size.seconds if plan.by_time else None
-        at_touch = None if plan.by_time else 1 + int(plan.share * size.touches)
+        share = plan.share * share_left(workdir)
+        after = share * size.seconds if plan.by_time else None
+        at_touch = None if plan.by_time else 1 + int(share * size.touches)
         status = attempt(workdir, after, at_touch)
         assert status in (0, -signal.SIGKILL), said(workdir)
         moment = f"after {after:.2f} s" if plan.by_time else f"at touch {at_touch}"
         say(f"{moment}: {'killed' if status else 'ended first'}; {progress(workdir)}")
-        if status == 0:  # what was resumed is shorter
+        if status == 0:
             return [*rest, plan._replace(share=0.9 * plan.share)]
         plans = rest
     return plans
+
+
+def share_left(workdir):
+    """Of a run, about: a start, and the updates after its newest checkpoint."""
+    folder = workdir / "checkpoints"
+    names = [p.name for p in folder.iterdir()] if folder.exists() else []
+    newest = max((int(name) for name in names if name.isdigit()), default=0)
+    return START + (1 - START) * (1 - newest / UPDATES)
 
 
 def undisturbed(workdir):
