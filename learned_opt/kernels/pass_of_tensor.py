@@ -80,7 +80,7 @@ def momenta_pass(
         momenta.reshape(-1, *shape),
         None,
         [(jnp.concatenate(list(rows.values())), bias), *layers[1:]],
-        _multipliers(recipe),
+        recipe.multipliers(),
     )
     return steps_of(of).reshape(gradient.shape)
 
@@ -108,7 +108,7 @@ def adafactor_pass(
         entries.momenta.reshape(-1, *shape),
         squares,
         [(jnp.concatenate([*first, *last]), bias), *layers[1:]],
-        _multipliers(recipe),
+        recipe.multipliers(),
     )
     return steps_of(of).reshape(gradient.shape)
 
@@ -151,10 +151,6 @@ def _factors(entries: Entries, rows: Mapping[str, jax.Array]) -> list[jax.Array]
         )
     ]
     return lines if axes[1] == len(shape) - 1 else [lines[i] for i in (1, 0, 3, 2)]
-
-
-def _multipliers(recipe: Recipe) -> jax.Array:
-    return jnp.stack([jnp.float32(recipe.step_multiplier), jnp.float32(recipe.exponent_multiplier)])
 
 
 def _by_platform(of: NetworkPass) -> jax.Array:

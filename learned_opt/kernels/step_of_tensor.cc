@@ -104,7 +104,7 @@ struct Settings {
   bool row_along_rows;  // the statistic called row is the mean over the last axis
   int64_t matrices, rows, columns;
   int momenta, seconds, timescales;
-  float epsilon, step_multiplier, exponent_multiplier;
+  float epsilon;
   int64_t entries() const { return matrices * rows * columns; }
   bool factored() const { return inputs == Inputs::kFactored; }
   // Features of an entry that are built in a tile.
@@ -121,7 +121,7 @@ struct Settings {
 struct Tensor {
   const float *gradient, *parameter, *momenta, *momentum_decays;
   const float *second, *second_decays, *row, *column, *factored_decays;
-  const float* time;
+  const float *time, *multipliers;
   std::vector<Layer> layers;
   float *new_momenta, *new_second, *new_row, *new_column, *step;
   // [K, matrices·rows] and [K, matrices·columns], whatever they are called.
@@ -480,8 +480,8 @@ void step_chunk(const Settings& s, const Tensor& of, int64_t chunk) {
     }
     float step[kTile];
     for (int t = 0; t < kTile; ++t)
-      step[t] = -s.step_multiplier * units[t] *
-                exponential(s.exponent_multiplier * units[kTile + t]);
+      step[t] = -of.multipliers[0] * units[t] *
+                exponential(of.multipliers[1] * units[kTile + t]);
     std::memcpy(of.step + first, step, 4 * valid);
   }
 }
@@ -538,24 +538,21 @@ int64_t offset_of(ffi::Span<const int64_t> dimensions, size_t rank, int64_t inde
 
 ffi::Error step_of_tensor(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
                           ffi::RemainingRets results, int64_t inputs, bool row_along_rows,
-                          int64_t layers, float epsilon, float step_multiplier,
-                          float exponent_multiplier) {
+                          int64_t layers, float epsilon) {
   Settings s{};
   s.inputs = static_cast<Inputs>(inputs);
   s.row_along_rows = row_along_rows;
   s.epsilon = epsilon;
-  s.step_multiplier = step_multiplier;
-  s.exponent_multiplier = exponent_multiplier;
   const bool statistics = s.inputs != Inputs::kMomenta;
-  const size_t before_layers = statistics ? 10 : 5;
+  const size_t before_layers = statistics ? 11 : 6;
   if (arguments.size() != before_layers + 2 * layers || results.size() != (statistics ? 4u + s.factored() : 2u))
     return ffi::Error::InvalidArgument("a wrong number of arrays");
   // Ranks without those of the batch: g, p, m, its decays, [v, its decays, row, column, their
-  // decays,] time, then weights and biases. Below rank 2 row and column are one statistic.
+  // decays,] time, a and b, then weights and biases. Below rank 2 row and column are one statistic.
   std::vector<size_t> ranks = {3, 3, 4, 1};
   const size_t of_factors = s.factored() ? 3 : 4;
   if (statistics) ranks.insert(ranks.end(), {4, 1, of_factors, of_factors, 1});
-  ranks.push_back(1);
+  ranks.insert(ranks.end(), {1, 1});
   for (int64_t i = 0; i < layers; ++i) ranks.insert(ranks.end(), {2, 1});
   std::vector<Array> arrays;
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -577,7 +574,7 @@ ffi::Error step_of_tensor(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
   s.matrices = own(0, 0), s.rows = own(0, 1), s.columns = own(0, 2);
   s.momenta = static_cast<int>(own(2, 0));
   s.seconds = statistics ? static_cast<int>(own(4, 0)) : 0;
-  s.timescales = static_cast<int>(own(before_layers - 1, 0));
+  s.timescales = static_cast<int>(own(before_layers - 2, 0));
   // The gradient may be the same for a batch of θ: the batch is that of the results.
   auto result = results.get<Array>(results.size() - 1);
   const auto shape = (*result)->dimensions();
@@ -603,7 +600,7 @@ ffi::Error step_of_tensor(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
       of.new_row = written[2] + b * k * row_size;
       if (s.factored()) of.new_column = written[3] + b * k * column_size;
     }
-    of.time = at(before_layers - 1);
+    of.time = at(before_layers - 2), of.multipliers = at(before_layers - 1);
     of.step = written.back() + b * n;
     for (int64_t i = 0; i < layers; ++i) {
       const size_t w = before_layers + 2 * i;
@@ -624,6 +621,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(learned_opt_step_of_tensor, step_of_tensor,
                                   .Attr<int64_t>("inputs")
                                   .Attr<bool>("row_along_rows")
                                   .Attr<int64_t>("layers")
-                                  .Attr<float>("epsilon")
-                                  .Attr<float>("step_multiplier")
-                                  .Attr<float>("exponent_multiplier"));
+                                  .Attr<float>("epsilon"));

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from learned_opt.features.statistics import Decays, Statistics, factored_axes
@@ -27,11 +28,16 @@ Layers = Sequence[tuple[jax.Array, jax.Array]]
 
 
 class Recipe(NamedTuple):
-    """a and b at the top, and ε under the root of the mean squares: Python's numbers."""
+    """a and b at the top, which may be traced, and ε under the root of the mean squares."""
 
-    step_multiplier: float
-    exponent_multiplier: float
+    step_multiplier: float | jax.Array
+    exponent_multiplier: float | jax.Array
     epsilon: float
+
+    def multipliers(self) -> jax.Array:
+        """The pair a, b, float32 [2]."""
+        pair = self.step_multiplier, self.exponent_multiplier
+        return jnp.stack([jnp.asarray(x, jnp.float32) for x in pair])
 
 
 def kernel_fits(parameter: jax.Array, *, long: bool) -> bool:
@@ -128,13 +134,12 @@ def _call(
     )
     return call(
         *operands,
+        recipe.multipliers(),
         *(array for layer in layers for array in layer),
         inputs=np.int64(kind),
         row_along_rows=along_rows,
         layers=np.int64(len(layers)),
         epsilon=np.float32(recipe.epsilon),
-        step_multiplier=np.float32(recipe.step_multiplier),
-        exponent_multiplier=np.float32(recipe.exponent_multiplier),
     )
 
 

@@ -10,9 +10,11 @@ from importlib import import_module
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+import learned_opt
 from learned_opt.kernels import native, step_of_tensor
 from tests.golden import trajectories
 from tests.learned_opt import rules_table
@@ -163,6 +165,25 @@ def test_derivatives_and_many_thetas_at_once(name, monkeypatch):
             worst(jax.tree.map(lambda x, i=i: x[i], kernel["thetas"]), step(of, gradients[0]))
             < 1e-5
         )
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", WIDTHS)
+def test_multipliers_that_are_hyperparameters(name, monkeypatch):
+    """`optax.inject_hyperparams` traces them."""
+    _, theta = made(name, (4, 4))
+    rule = learned_opt.RULES[name]
+    tx = optax.inject_hyperparams(
+        lambda step_multiplier: rule(step_multiplier=step_multiplier, hidden=(4, 4)).build(theta)
+    )(step_multiplier=0.02)
+    tensors = draw(jax.random.key(3), ((3,), (4, 5)))
+    state = tx.init(tensors)
+    louder = state._replace(hyperparams={"step_multiplier": jnp.float32(0.04)})
+    calls = choose(monkeypatch, fits=True)
+    update = rules_table.quick_jit(tx.update)
+    once, twice = (update(tensors, s, tensors)[0] for s in (state, louder))
+    assert len(calls) == 2
+    assert worst(twice, jax.tree.map(lambda x: 2 * x, once)) < 1e-6
 
 
 @needs_kernels
