@@ -255,12 +255,14 @@ def _estimate(index: int, estimator_at: EstimatorAt, log_every: int) -> Callable
 def estimate_arguments(
     programs: Programs, state: MetaState, key: jax.Array, data: Mapping[str, Data]
 ) -> dict[str, tuple[Any, ...]]:
-    """What the estimate of each task is compiled for, its own state second."""
+    """What the estimate of each task is compiled for, its own state second; in the order of the
+    list, which is that of the shares: a state that comes out of a program has its names sorted.
+    """
     gathered = jax.eval_shape(programs.begin)
     share = jax.ShapeDtypeStruct((), jnp.float32)
     return {
-        name: (gathered, task, state.theta, state.step, key, share, data[name])
-        for name, task in state.estimator.items()
+        name: (gathered, state.estimator[name], state.theta, state.step, key, share, data[name])
+        for name in programs.estimates
     }
 
 

@@ -53,6 +53,7 @@ class Meeting:
         self._changed = threading.Condition()
         self._there: dict[int, tuple[Connection, str]] = {}
         self._refused: str | None = None
+        self._begun = False
         self._listener, self.bound = _listen(place)
         threading.Thread(target=self._greet_all, daemon=True, name="meeting").start()
 
@@ -65,10 +66,9 @@ class Meeting:
         """
         deadline = time.monotonic() + seconds
         with self._changed:
-            while self._missing() and self._refused is None:
+            while self._still_missing() and self._refused is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    self._there = {p: c for p, c in self._there.items() if c[0].is_open()}
                     self._refused = (
                         f"--coordinator={self._place.address}: {_named(self._missing())} of "
                         f"{self._place.processes} did not come in {seconds:g} s; start them with "
@@ -80,6 +80,7 @@ class Meeting:
             if self._refused is not None:
                 self._tell({"refused": self._refused})
                 raise HostsError(self._refused)
+            self._begun = True
             return dict(self._there)
 
     def close(self) -> None:
@@ -88,6 +89,11 @@ class Meeting:
 
     def _missing(self) -> list[int]:
         return [p for p in range(1, self._place.processes) if p not in self._there]
+
+    def _still_missing(self) -> list[int]:
+        """Those that did not come, or came and left."""
+        self._there = {p: c for p, c in self._there.items() if c[0].is_open()}
+        return self._missing()
 
     def _tell(self, message: Message) -> None:
         for connection, _ in self._there.values():
@@ -126,7 +132,7 @@ class Meeting:
         at = f"--coordinator={self._place.address}"
         if process in self._there or process == 0:
             connection, name = self._there.get(process, (None, own_name()))
-            if connection is None or not self._missing() or connection.is_open():
+            if connection is None or self._begun or connection.is_open():
                 return f"{at}: --process_id={process} is taken by {name}; give each its own"
         if count != self._place.processes:
             differing = [
@@ -143,7 +149,7 @@ class Meeting:
             f"{at}: the processes are about to run different things: {'; '.join(differing)}; give "
             "all the same, or --num_processes=1 for runs of their own"
         )
-        if self._missing():
+        if not self._begun:
             self._refused = reason
             self._changed.notify_all()
         return reason

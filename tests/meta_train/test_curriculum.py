@@ -38,7 +38,7 @@ def test_lengths_are_log_uniform_up_to_the_bound_of_the_update():
     for update in (0, 30, 60):
         drawn, bound = np.array(lengths(update)), int(length_bound(GROWING, update))
         assert drawn.min() == 10
-        assert drawn.max() == bound
+        assert bound - 1 <= drawn.max() <= bound  # the bound itself is drawn once in 5,000 times
         middle, half = np.mean(np.log([10, bound])), np.log(bound / 10) / 2
         error = half / np.sqrt(3 * len(keys)) + 1e-2  # of rounding to whole steps
         assert abs(np.log(drawn).mean() - middle) < 4 * error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from meta_train.assemble import assemble
 from meta_train.config import ConfigError, check_config
 from meta_train.estimation import make_estimator, rows_of
 from meta_train.inner_gradient import differentiate_as, in_sequence, over_devices
-from meta_train.meta_training import meta_training
+from meta_train.meta_training import meta_training, outer_step
 from meta_train.outer import outer_optimizer
 from meta_train.parallel import BATCH_AXIS, device_mesh, row_devices, split_rows
 from meta_train.presets import TINY
@@ -75,8 +76,8 @@ def sgd_training(family=None, **changes):
     layout = split_rows(mesh, config.block or 1)
     differentiate = differentiate_as(config, family, splits["train"])
     problem = optimizer_training(family, SGD, differentiate=differentiate)
-    estimator = make_estimator(config, problem, loss_bound=4.0, layout=layout)
-    training = meta_training(SGD.init, estimator, outer_optimizer(config), mesh)
+    estimator_at = partial(make_estimator, config, problem, loss_bound=4.0, layout=layout)
+    training = meta_training(SGD.init, estimator_at, outer_step(outer_optimizer(config)), mesh)
     data = meta_data(splits, "train")
     return training, (training.init(jax.random.key(0)), np.int32(4), jax.random.key(1), data)
 
@@ -288,8 +289,8 @@ def test_a_device_holds_the_activations_of_a_block_and_of_a_microbatch(estimator
     ("changes", "message"),
     [
         ({"microbatches": 3}, "`config.microbatches`=3 times .* does not divide the 64 examples"),
-        ({"batch_devices": 2}, "`config.batch_devices`=2: the run has 1 devices; lower it, or set"),
-        ({"devices": 2, "batch_devices": 3}, "`config.batch_devices`=3: the run has 2 devices"),
+        ({"batch_devices": 2}, "`config.batch_devices`=2: .* has 1 devices; lower it, or set"),
+        ({"devices": 2, "batch_devices": 3}, "`config.batch_devices`=3: .* has 2 devices; lower"),
         ({"task": "quadratic8", "microbatches": 2}, "'quadratic8' has no minibatches of examples"),
         (
             {"estimator": "truncated_backprop", "devices": 2, "batch_devices": 2},

@@ -18,7 +18,7 @@ from meta_train.config import ConfigError
 from meta_train.loop import compile_advance, train
 from meta_train.metrics import read_rows
 from meta_train.presets import TINY
-from meta_train.train import meta_train, resume_or_init
+from meta_train.runner import meta_train, resume_or_init
 from meta_train.workdir import begin_workdir
 from tasks import Task
 from tests.meta_train.stubs import scalar_family

@@ -11,9 +11,6 @@ from meta_train.hosts.meeting import Meeting, come
 from meta_train.hosts.place import HostsError, Place
 from tests.meta_train.hosts.company import FACTS, free_port, gathered, places, silent
 
-# The lines of processes that end stay open until they do.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch):
@@ -187,8 +184,9 @@ def test_another_service_at_the_address_is_told():
 
         def serve():
             line, _ = server.accept()
-            line.recv(10)
-            line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with line:
+                line.recv(10)
+                line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
         told = refused(coming(Place(1, 2, "127.0.0.1", port)))

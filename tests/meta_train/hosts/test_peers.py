@@ -9,9 +9,6 @@ from meta_train.hosts.peers import ALONE, END, Peers
 from meta_train.hosts.place import HostsError
 from tests.meta_train.hosts.company import gathered
 
-# The lines of processes that end stay open until they do.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def at_once(companies, topic, values):
     """What each hears of one gathering."""
