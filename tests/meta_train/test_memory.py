@@ -68,6 +68,25 @@ def test_the_prediction_is_near_the_compilers_figure(task, changes):
     assert FEW < memory.total / figure(compiled) < MANY
 
 
+def test_a_list_holds_all_its_tasks_and_works_on_one_at_a_time():
+    names = ("quadratic32", "fashion_mnist_8x8_mlp8")
+    config = dataclasses.replace(TINY, task=",".join(names), devices=1)
+    check_config(config)
+    run = assemble(config)
+    memory = predict(run)
+    alone = [predict(run_of(name)) for name in names]
+    assert memory.data == sum(one.data for one in alone)
+    assert sum(one.state for one in alone) / 2 < memory.state < sum(one.state for one in alone)
+    assert memory.work >= max(one.work for one in alone) / 2
+
+    state = jax.eval_shape(run.training.init, run.key_init)
+    programs = compile_advance(run, state).programs.estimates
+    found = [p.memory_analysis().argument_size_in_bytes for p in programs.values()]
+    works = [figure(p) - size for p, size in zip(programs.values(), found, strict=True)]
+    assert max(works) > 2 * min(works)
+    assert FEW < memory.total / (memory.state + memory.data + max(works)) < MANY
+
+
 def test_a_program_is_traced_once_for_prediction_and_compilation():
     family = get_family("quadratic8")
     traces = []
