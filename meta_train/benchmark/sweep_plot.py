@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 if TYPE_CHECKING:
     from meta_train.benchmark.growth import Point
@@ -49,7 +49,9 @@ def _cost(axes: Axes, points: "Sequence[Point]") -> None:
     axes.loglog(values, line, "--", color=PROPORTIONAL, label="in proportion to the operations")
     axes.loglog(values, milliseconds, "o-", color=MEASURED, label="measured")
     axes.grid(alpha=0.25, linewidth=0.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _share(axes: Axes, points: "Sequence[Point]") -> None:
