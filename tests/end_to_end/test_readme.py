@@ -12,10 +12,12 @@ import pytest
 from learned_opt import RULES
 from meta_train.estimators import ESTIMATORS as registry
 from tests.conftest import ROOT
-from tests.end_to_end.commands import environment
+from tests.end_to_end.commands import environment, start
+from tests.meta_train.hosts.company import free_port
 
 README = (ROOT / "README.md").read_text()
 ESTIMATORS = (ROOT / "docs/estimators.md").read_text()
+ENGINE = (ROOT / "docs/engine.md").read_text()
 LEARNED_OPTIMIZERS = (ROOT / "docs/learned_optimizers.md").read_text()
 
 
@@ -30,6 +32,7 @@ def commands_of(text):
 
 BLOCKS = blocks_of(README)
 COMMANDS = commands_of(README)
+ON_TWO_HOSTS = [command for command in COMMANDS if "--coordinator" in command]
 # Shortened, by arguments after those of the README; what they do stays the same.
 SHORTER = {
     "meta_train": "--config.updates=20 --config.warmup=2 --config.particles=4 "
@@ -97,6 +100,8 @@ def test_the_commands_of_the_learned_optimizers_run(tmp_path):
 @pytest.mark.slow
 def test_the_commands_run_one_after_the_other(tmp_path):
     for command in COMMANDS[2:]:
+        if command in ON_TWO_HOSTS:
+            continue
         python, *arguments = shlex.split(command)
         assert python == "python"
         shorter = SHORTER[arguments[1]].split()
@@ -111,6 +116,48 @@ def test_the_commands_run_one_after_the_other(tmp_path):
     assert (tmp_path / "runs/mine/optimizer/manifest.json").is_file()
     assert (tmp_path / "runs/mine/evaluation/report.html").is_file()
     assert (tmp_path / "runs/experiments/index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_of_two_hosts_run_side_by_side(tmp_path):
+    assert len(ON_TWO_HOSTS) == 2
+    port = free_port()
+    started = []
+    for command in ON_TWO_HOSTS:
+        assert "--coordinator=host0:1234" in command
+        assert "--workdir=/shared/mine" in command
+        here = command.replace("host0:1234", f"127.0.0.1:{port}").replace("/shared", str(tmp_path))
+        python, _, module, *arguments = shlex.split(here)
+        assert python == "python"
+        started.append(start(module, *arguments, *SHORTER[module].split()))
+    for process in started:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+    assert (tmp_path / "mine/optimizer/manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_engine_run(tmp_path):
+    shorter = {
+        "meta_train": "--config.updates=4 --config.warmup=2 --config.log_every=4",
+        "meta_train.benchmark": "--turns=1",
+        "meta_train.benchmark.sweep": "--particles=2 --window=5 --width=8 --tasks=1 --turns=1",
+    }
+    commands = commands_of(ENGINE)
+    assert {shlex.split(command)[2] for command in commands} == set(shorter)
+    for command in commands:
+        _, _, module, *arguments = shlex.split(command)
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments, *shorter[module].split()],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures.json").is_file()
+    assert (tmp_path / "DIR/sweep.png").is_file()
+    assert (tmp_path / "runs/tasks/optimizer/manifest.json").is_file()
 
 
 @pytest.mark.slow
