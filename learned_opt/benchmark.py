@@ -32,8 +32,6 @@ from learned_opt.rules import RULES
 TURNS = 15
 HIDDEN_LAYERS = 3
 INPUTS, OUTPUTS = 256, 32
-PRODUCT = 2048
-COPIED = 1 << 24
 KERNELS = (native.TARGET, "xla.gpu.triton")
 """Names in a program that has a kernel of a rule in it."""
 
@@ -120,14 +118,24 @@ def contestant(
     return Contestant(name, call, flops, moved, of_state / size, seconds, kernel)
 
 
+def product_size() -> int:
+    """Rows of the matrices whose product stands for the machine's rate: some milliseconds of it."""
+    return 2048 if jax.default_backend() == "cpu" else 8192
+
+
+def copied_size() -> int:
+    """Numbers of the array whose copy stands for the memory's rate: beyond all caches."""
+    return 1 << (24 if jax.default_backend() == "cpu" else 28)
+
+
 def matrix_product() -> Contestant:
     """The product of two matrices, whose rate stands for the machine's."""
-    matrix = jnp.ones((PRODUCT, PRODUCT))
+    matrix = jnp.ones((product_size(), product_size()))
     product = jax.jit(lambda a: a @ a)
     return Contestant(
         "matrix product",
         lambda: jax.block_until_ready(product(matrix)),
-        2.0 * PRODUCT**3,
+        2.0 * product_size() ** 3,
         None,
         0.0,
         0.0,
@@ -136,10 +144,10 @@ def matrix_product() -> Contestant:
 
 def copy() -> Contestant:
     """A pass that reads and writes an array beyond the caches: its rate stands for the memory's."""
-    numbers = jnp.ones(COPIED)
+    numbers = jnp.ones(copied_size())
     negative = jax.jit(jnp.negative)
     return Contestant(
-        "copy", lambda: jax.block_until_ready(negative(numbers)), None, 8.0 * COPIED, 0.0, 0.0
+        "copy", lambda: jax.block_until_ready(negative(numbers)), None, 8.0 * numbers.size, 0.0, 0.0
     )
 
 

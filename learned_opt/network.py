@@ -8,8 +8,9 @@ row each. Here the same mathematics is cheaper:
 * what is constant along an axis goes through the first layer once for that axis, and what is the
   same for all parameters is part of the bias;
 * layers are products with the parameters along the last axes, a block of them at a time; but a
-  narrow network on a long tensor is written out unit by unit, which makes all of it one pass over
-  memory (and would be slow to compile for every short one).
+  narrow network on a long tensor is written out unit by unit on processors, which makes all of it
+  one pass over memory. It would be slow to compile for every short one, and for other platforms:
+  minutes for a GPU.
 """
 
 import math
@@ -27,7 +28,7 @@ import numpy as np
 from learned_opt.blocks import BLOCK, over_blocks
 
 NARROW = 4
-"""Units of the widest layer that is written out."""
+"""Units of the widest layer that registers hold."""
 
 CHAINS = 2
 
@@ -59,7 +60,7 @@ class PerParameterMLP(hk.Module):
             _Linear(before, after, name=f"linear_{i}")
             for i, (before, after) in enumerate(pairwise(widths))
         ]
-        self.narrow = is_narrow(hidden)
+        self.written_out = _is_written_out(hidden)
 
     def __call__(self, features: Features, scales: Scales) -> list[jax.Array]:
         """The outputs, [*shape] each, from features [inputs, *extent] in the order of the inputs.
@@ -68,13 +69,17 @@ class PerParameterMLP(hk.Module):
         """
         layers = [layer() for layer in self.layers]
         entries = math.prod(jnp.broadcast_shapes(*(feature.shape[1:] for feature in features)))
-        written_out = self.narrow and entries > BLOCK
+        written_out = self.written_out and entries > BLOCK
         return (_written_out if written_out else _as_products)(layers, features, scales)
 
 
 def is_narrow(hidden: Sequence[int]) -> bool:
-    """Whether a network of such layers is written out on a long tensor, in one pass over it."""
+    """Whether a network of such layers keeps its units in registers, in one pass over a tensor."""
     return max(hidden) <= NARROW
+
+
+def _is_written_out(hidden: Sequence[int]) -> bool:
+    return is_narrow(hidden) and jax.default_backend() == "cpu"
 
 
 def _written_out(layers: Layers, features: Features, scales: Scales) -> list[jax.Array]:
@@ -199,12 +204,11 @@ def per_parameter_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> Netwo
     def init(key: jax.Array) -> hk.MutableParams:
         return whole.init(key, [jnp.zeros((inputs, 1))], [None])
 
-    evaluate = _at_once if is_narrow(hidden) else over_blocks
+    def evaluate(
+        function: Callable[[Any], jax.Array], arrays: Any, shape: tuple[int, ...]
+    ) -> jax.Array:
+        if _is_written_out(hidden):  # it keeps nothing of what is in between
+            return function(arrays)
+        return over_blocks(function, arrays, shape)
+
     return Network(init, whole.apply, parts.apply, evaluate)
-
-
-def _at_once(
-    function: Callable[[Any], jax.Array], arrays: Any, shape: tuple[int, ...]
-) -> jax.Array:
-    del shape  # a narrow network keeps nothing of what is in between
-    return function(arrays)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 CALLS = {
     "jit": "jaxpr",
@@ -22,10 +22,19 @@ CALLS = {
 class Equation(NamedTuple):
     """One operation of a flat program; values are numbers."""
 
-    name: str
-    params: dict[str, Any]
+    source: JaxprEqn
     reads: list[int]
     gives: list[int]
+
+    @property
+    def name(self) -> str:
+        """Of its primitive."""
+        return self.source.primitive.name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Of its primitive: programs within it, axes and the like."""
+        return self.source.params
 
 
 class Flat(NamedTuple):
@@ -60,7 +69,7 @@ def flatten(jaxpr: Any, inputs: Sequence[int]) -> Flat:
                 gives = walk(getattr(called, "jaxpr", called), reads)
             else:
                 gives = [new(bytes_of(v)) for v in e.outvars]
-                equations.append(Equation(e.primitive.name, e.params, reads, gives))
+                equations.append(Equation(e, reads, gives))
             numbers.update(zip(e.outvars, gives, strict=True))
         return [number(v) for v in jaxpr.outvars]
 
@@ -78,6 +87,29 @@ def bytes_of(v: Any) -> int:
     """Of a value of a program; 0 of what has no dtype."""
     aval = v.aval
     return aval.size * aval.dtype.itemsize if hasattr(aval, "dtype") else 0
+
+
+class Scan(NamedTuple):
+    """How many operands a scan reads as they are, how many it carries; what follows is sliced."""
+
+    consts: int
+    carries: int
+
+
+def scan_of(equation: JaxprEqn) -> Scan:
+    """Told from the ranks, since JAX keeps these numbers in one place or another.
+
+    The body sees what is sliced, and makes what is stacked, with one axis less.
+    """
+    body = equation.params["jaxpr"]
+    body = getattr(body, "jaxpr", body)
+
+    def same(outside: Sequence[Any], within: Sequence[Any]) -> int:
+        pairs = zip(outside, within, strict=True)
+        return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
+
+    carries = same(equation.outvars, body.outvars)
+    return Scan(same(equation.invars, body.invars) - carries, carries)
 
 
 def readers_of(program: Flat) -> tuple[dict[int, int], Counter[int]]:

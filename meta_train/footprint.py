@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.extend.core import Jaxpr
 
-from meta_train.flat_program import Equation, Flat, bytes_of, flatten, readers_of
+from meta_train.flat_program import Equation, Flat, bytes_of, flatten, readers_of, scan_of
 
 _EXPENSIVE = """
 exp exp2 expm1 log log1p tanh logistic erf erf_inv sin cos tan pow sqrt rsqrt cbrt div
@@ -160,7 +160,7 @@ class _Walk:
 
     def _scan(self, place: int, equation: Equation) -> list[int]:
         params, sizes = equation.params, [self._sizes[v] for v in equation.reads]
-        consts, carries, length = params["num_consts"], params["num_carry"], params["length"]
+        (consts, carries), length = scan_of(equation.source), params["length"]
         slices = [size // max(length, 1) for size in sizes[consts + carries :]]
         given = [None] * consts + [True] * (carries + len(slices))
         inputs = [*sizes[: consts + carries], *slices]

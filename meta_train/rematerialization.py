@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
+from meta_train.flat_program import scan_of
 from tasks.base import Batch, Loss, ModelState, Params, Value, ValueAndGradient
 
 MOST_STRETCHES = 32
@@ -204,7 +205,8 @@ def _made(equation: Any) -> int:
     """Bytes that a gradient of an equation keeps at most: its results, and those within."""
     results = sum(map(_bytes, equation.outvars))
     if equation.primitive.name == "scan":  # its carries: see `_with_rematerialized_body`
-        carries = equation.invars[equation.params["num_consts"] :][: equation.params["num_carry"]]
+        consts, count = scan_of(equation)
+        carries = equation.invars[consts:][:count]
         return results + equation.params["length"] * sum(map(_bytes, carries))
     inner = [p.jaxpr for p in equation.params.values() if isinstance(p, ClosedJaxpr)]
     return results + sum(_made(e) for jaxpr in inner for e in jaxpr.eqns)

@@ -16,7 +16,7 @@ from learned_opt.benchmark import take_turns
 from meta_train.assemble import assemble
 from meta_train.benchmark.families import THIRTY
 from meta_train.benchmark.floor import inner_step_flops
-from meta_train.benchmark.machine import PRODUCT_FLOPS, matrix_product
+from meta_train.benchmark.machine import matrix_product
 from meta_train.benchmark.throughput import UPDATES, caller, configuration
 from meta_train.config import ConfigError, MetaTrainConfig, check_config, tasks_of
 
@@ -75,7 +75,8 @@ def of_width(task: str, width: int) -> str:
 def measure(axis: str, values: Sequence[int], base: MetaTrainConfig, turns: int) -> list[Point]:
     """Compile all runs of an axis, and let them take turns with a matrix product."""
     configs = runs_of(axis, values, base)
-    calls: list[Any] = [matrix_product()]
+    ceiling, product_flops = matrix_product()
+    calls: list[Any] = [ceiling]
     flops, compiling = [], []
     for config in configs:
         run = assemble(config)
@@ -99,7 +100,7 @@ def measure(axis: str, values: Sequence[int], base: MetaTrainConfig, turns: int)
                 inner_steps_per_second=steps / float(np.median(seconds)),
                 update_seconds=float(np.median(seconds)),
                 nominal_flops=flops[i],
-                floor_fraction=float(np.median(flops[i] / PRODUCT_FLOPS * product / seconds)),
+                floor_fraction=float(np.median(flops[i] / product_flops * product / seconds)),
                 compile_seconds=compiling[i],
             )
         )

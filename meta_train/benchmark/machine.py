@@ -6,27 +6,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt.benchmark import PRODUCT
+from learned_opt.benchmark import copied_size, product_size
 from meta_train.parallel import device_mesh, replicated, split_leading
 
-COPIED = 1 << 24  # float32 numbers, beyond the caches
 
-PRODUCT_FLOPS = 2.0 * PRODUCT**3
-COPY_BYTES = 2.0 * 4 * COPIED
-
-
-def matrix_product() -> Callable[[], Any]:
-    """A product of square float32 matrices, its rows split over the devices: `PRODUCT_FLOPS`."""
-    mesh = device_mesh(PRODUCT)
-    left = jax.device_put(jnp.ones((PRODUCT, PRODUCT)), split_leading(mesh))
-    right = jax.device_put(jnp.ones((PRODUCT, PRODUCT)), replicated(mesh))
+def matrix_product() -> tuple[Callable[[], Any], float]:
+    """A product of square float32 matrices, rows split over the devices, and its operations."""
+    size = product_size()
+    mesh = device_mesh(size)
+    left = jax.device_put(jnp.ones((size, size)), split_leading(mesh))
+    right = jax.device_put(jnp.ones((size, size)), replicated(mesh))
     product = jax.jit(jnp.dot, out_shardings=split_leading(mesh))
-    return lambda: product(left, right)
+    return lambda: product(left, right), 2.0 * size**3
 
 
-def copy() -> Callable[[], Any]:
-    """A pass over memory that reads and writes `COPY_BYTES`, split over the devices."""
-    mesh = device_mesh(COPIED)
-    numbers = jax.device_put(jnp.ones(COPIED), split_leading(mesh))
+def copy() -> tuple[Callable[[], Any], float]:
+    """A pass over memory, split over the devices, and the bytes that it reads and writes."""
+    size = copied_size()
+    mesh = device_mesh(size)
+    numbers = jax.device_put(jnp.ones(size), split_leading(mesh))
     negative = jax.jit(jnp.negative)
-    return lambda: negative(numbers)
+    return lambda: negative(numbers), 2.0 * numbers.nbytes

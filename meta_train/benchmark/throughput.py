@@ -21,7 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from learned_opt.benchmark import take_turns
 from meta_train.assemble import Run, assemble
 from meta_train.benchmark.floor import inner_step_flops
-from meta_train.benchmark.machine import COPY_BYTES, PRODUCT_FLOPS, copy, matrix_product
+from meta_train.benchmark.machine import copy, matrix_product
 from meta_train.benchmark.parts import shares_of_parts
 from meta_train.config import MetaTrainConfig, check_config
 from meta_train.meta_training import MetaState
@@ -84,12 +84,9 @@ def measure(config: MetaTrainConfig, family: TaskFamily, turns: int) -> Throughp
     """Compile the run twice, once from the cache, let it take turns, and trace it."""
     run = assemble(config, family)
     compiled, cold, cached = _compile_twice(run)
-    calls = [
-        matrix_product(),
-        copy(),
-        caller(run, compiled, run.training.init(run.key_init), UPDATES),
-    ]
-    product, copied, updates = take_turns(calls, turns)
+    (product_call, product_flops), (copy_call, copy_bytes) = matrix_product(), copy()
+    advance = caller(run, compiled, run.training.init(run.key_init), UPDATES)
+    product, copied, updates = take_turns([product_call, copy_call, advance], turns)
     updates = updates / UPDATES
     peak = peak_memory()  # before the trace, which holds its events
     steps = config.particles * config.window
@@ -109,9 +106,9 @@ def measure(config: MetaTrainConfig, family: TaskFamily, turns: int) -> Throughp
         update_seconds=seconds,
         part_seconds={part: share * seconds for part, share in shares.items()},
         nominal_flops=flops,
-        product_flops_per_second=PRODUCT_FLOPS / float(np.median(product)),
-        copy_bytes_per_second=COPY_BYTES / float(np.median(copied)),
-        floor_fraction=float(np.median(flops / PRODUCT_FLOPS * product / updates)),
+        product_flops_per_second=product_flops / float(np.median(product)),
+        copy_bytes_per_second=copy_bytes / float(np.median(copied)),
+        floor_fraction=float(np.median(flops / product_flops * product / updates)),
         compile_seconds_cold=cold,
         compile_seconds_cached=cached,
         temporary_bytes=compiled.memory_analysis().temp_size_in_bytes,

@@ -166,7 +166,9 @@ def test_a_second_process_in_the_same_directory_is_refused(undisturbed, tmp_path
     workdir = tmp_path / "run"
     first = start(TRAIN, f"--workdir={workdir}", *OFTEN_SAVED)
     wait_until(lambda: (workdir / "config.json").exists(), first)
+    first.send_signal(signal.SIGSTOP)  # or it may end before the second looks
     code, output, error = run(TRAIN, f"--workdir={workdir}", *OFTEN_SAVED)
+    first.send_signal(signal.SIGCONT)
     assert (code, output) == (2, "")
     (line,) = error.strip().splitlines()
     assert line.startswith(f"error: another process works in --workdir='{workdir}'; wait for it")

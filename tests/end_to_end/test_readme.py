@@ -194,9 +194,16 @@ def test_what_make_does():
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 
-def test_the_pictures_and_the_links_are_there():
-    docs = ROOT / "docs"
-    for folder, text in ((ROOT, README), (docs, ESTIMATORS), (docs, LEARNED_OPTIMIZERS)):
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\((?!https:)([^)\s]+)\)", prose):
-            assert (folder / target).is_file(), target
+def anchors_of(text):
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_the_pictures_and_the_links_are_there(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((?!https:)([^)\s]+)\)", prose):
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors_of(linked.read_text()), target

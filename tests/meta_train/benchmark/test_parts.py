@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from meta_train.benchmark.parts import part_of, parts_of_operations, shares_of_parts
+from meta_train.benchmark.parts import (
+    part_of,
+    parts_of_operations,
+    seconds_apart,
+    shares_of_parts,
+)
 
 PROGRAM = """
 %fused_computation.1 (param_0: f32[8]) -> f32[8] {
@@ -22,7 +27,8 @@ ENTRY %main (a: f32[8], w: f32[8,8]) -> f32[8] {
   %weights = f32[8,8]{1,0} copy(%w), metadata={op_name="jit(f)/vmap(rule)/mlp/transpose"}
   %library.2 = f32[8]{0} fusion(%weights, %features), kind=kCustom, calls=%nameless
   %relu = f32[8]{0} maximum(%library.2, %a), metadata={op_name="jit(f)/rule/mlp/max"}
-  %noise = f32[8]{0} cosine(%relu), metadata={op_name="jit(f)/while/body/cos"}
+  %pass.1 = f32[8]{0} custom-call(%relu), metadata={op_name="jit(f)/rule/one_pass/pallas_call"}
+  %noise = f32[8]{0} cosine(%pass.1), metadata={op_name="jit(f)/while/body/cos"}
   ROOT %while.1 = f32[8]{0} while(%noise), condition=%c, body=%b
 }
 """
@@ -47,7 +53,39 @@ def test_an_operation_without_a_name_belongs_where_its_neighbours_do():
     assert parts["features"] == "features"  # as what is fused in it
     assert parts["library.2"] == "product"  # its weights and its reader, against one operand
     assert parts["noise"] == "estimator"
+    assert parts["pass.1"] == parts["one_pass"] == "features and product"
     assert "while.1" not in parts
+
+
+def event(name, start, duration, thread=1, **arguments):
+    of = {"ph": "X", "pid": 1, "tid": thread, "ts": start, "dur": duration}
+    return of | {"name": name, "args": arguments}
+
+
+def test_times_are_those_of_operations_apart_from_what_runs_within_them():
+    events = [
+        event("call", 0.0, 1e6, hlo_op="call"),
+        event("thing", 0.25e6, 0.5e6, hlo_op="gradient"),
+        event("thing", 0.3e6, 0.1e6, hlo_op="relu"),
+        event("thing", 0.3e6, 0.2e6, thread=2, hlo_op="relu"),  # beside the call, not within it
+        event("wait", 0.3e6, 0.2e6),
+        event("thing", 1e6, 0.25e6, hlo_op="call"),  # and one after it
+        {"ph": "M", "name": "relu"},
+    ]
+    seconds = seconds_apart(events, {"call": "", "gradient": "", "relu": ""})
+    assert seconds == pytest.approx({"call": 0.75, "gradient": 0.4, "relu": 0.3})
+
+
+def test_kernels_of_a_graph_are_told_by_their_own_names():
+    graph = {"hlo_op": "command_buffer_3", "hlo_module": "jit_f"}
+    events = [
+        event("loop_add_fusion_4", 0.0, 1e6, **graph),
+        event("one_pass", 1e6, 1e6, **graph),
+        event("one_pass__2", 2e6, 1e6, **graph),
+        event("memcpy32_post", 3e6, 1e6, **graph),
+    ]
+    seconds = seconds_apart(events, {"loop_add_fusion.4": "", "one_pass": ""})
+    assert seconds == pytest.approx({"loop_add_fusion.4": 1.0, "one_pass": 2.0})
 
 
 @pytest.mark.parametrize(
