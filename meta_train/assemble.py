@@ -38,7 +38,7 @@ from meta_train.problems.optimizer_training import (
 from meta_train.rule import TrainedRule, make_rule
 from meta_train.task_list import shares
 from meta_train.task_scale import in_units_of, normalized
-from tasks import TaskFamily, get_family
+from tasks import StreamError, TaskFamily, get_family, get_streamed_family
 
 TASKS_TRIED = 8
 
@@ -73,18 +73,20 @@ class Run(NamedTuple):
 def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
     """Read the data, check the tasks, and put the run together; nothing is compiled yet.
 
-    ``family`` stands in for what ``config.task`` names.
+    ``family`` stands in for what ``config.task`` names. Of streamed tasks the data are those of
+    the first updates.
 
     Raises:
       ConfigError: the rule cannot be made or trained so, a task has no accuracy where that
-        is the meta-loss, its loss is not finite at its start, or there are too few devices.
+        is the meta-loss, its loss is not finite at its start, its data cannot be streamed so, or
+        there are too few devices.
       UnknownTaskError, DataUnavailableError: of `tasks.get_family`.
       FileNotFoundError, OptimizerFormatError: of the optimizer to begin with.
     """
     key_init, key_updates = jax.random.split(jax.random.key(config.seed))
     rule = make_rule(config, key_init)
     names = [task.name for task in tasks_of(config)]
-    families = [family] if family else [get_family(n, download=config.download) for n in names]
+    families = [family] if family else [_family_of(config, name) for name in names]
     mesh, block = _machine(config)
     layout, put = split_rows(mesh, block), put_once(replicated(mesh))
     estimators: dict[str, EstimatorAt] = {}
@@ -105,6 +107,23 @@ def assemble(config: MetaTrainConfig, family: TaskFamily | None = None) -> Run:
         key_init=placed(key_init, replicated(mesh)),
         key_updates=placed(key_updates, replicated(mesh)),
     )
+
+
+def streamed(run: Run) -> list[TaskFamily]:
+    """The tasks of a run whose training data change as it goes on."""
+    return [family for family in run.families if family.pool is not None]
+
+
+def _family_of(config: MetaTrainConfig, name: str) -> TaskFamily:
+    """The family of a name, streamed where the configuration says so."""
+    if not config.stream_pool:
+        return get_family(name, download=config.download)
+    try:
+        return get_streamed_family(
+            name, rows=config.stream_pool, seed=config.seed, download=config.download
+        )
+    except StreamError as error:
+        raise ConfigError(f"`config.stream_pool`={config.stream_pool}: {error}") from None
 
 
 def prepare(
@@ -179,7 +198,8 @@ def check_initial_loss(family: TaskFamily, splits: Any) -> None:
         keys = jax.random.split(key, 4)
         task = family.build(family.sample(keys[0]))
         params, model_state = task.init(keys[1])
-        return task.loss(params, model_state, keys[2], family.batch(keys[3], arrays))[0]
+        batch = family.training_batch(keys[3], arrays)
+        return task.loss(params, model_state, keys[2], batch)[0]
 
     keys = jax.random.split(jax.random.key(0), TASKS_TRIED)
     # Run once: without optimisation it compiles in a fifth of the time.

@@ -10,6 +10,7 @@ from meta_train.estimators.differences import transform_named
 from meta_train.problems.optimizer_training import META_LOSSES
 from meta_train.task_list import ListedTask, parse_tasks
 from meta_train.task_scale import TASK_SCALES
+from tasks import StreamError, check_streamed
 
 
 class ConfigError(ValueError):
@@ -30,6 +31,9 @@ class MetaTrainConfig:
       task_scale: how the tasks of a list are made comparable; a name in `TASK_SCALES`. A task
         alone is as it is.
       download: prepare a TFDS set that is not there (official ones need the extra [tf]).
+      stream_pool: training images in memory at a time, of every task; 0 for all of them. For
+        TFDS image sets that are larger than memory, as ``tasks/data/stream.py`` says.
+      stream_every: updates after which the next ones take their place.
       rule: an update rule of `learned_opt.RULES`.
       constants: of the rule, as a JSON object: '{"hidden": [8, 8]}'; the others are the rule's own.
       initial: a saved optimizer whose θ the training begins with; empty draws θ.
@@ -78,6 +82,8 @@ class MetaTrainConfig:
     tasks_per_update: int = 0
     task_scale: str = "initial_loss"
     download: bool = False
+    stream_pool: int = 0
+    stream_every: int = 0
     rule: str = "mlp"
     constants: str = "{}"
     initial: str = ""
@@ -182,6 +188,7 @@ def check_config(config: MetaTrainConfig) -> None:
         )
     _check_curriculum(config)
     _check_tasks(config)
+    _check_stream(config)
     if not 0 <= config.learning_rate_end <= 1:
         raise ConfigError(
             f"`config.learning_rate_end`={config.learning_rate_end}: a share, in [0, 1]"
@@ -206,6 +213,8 @@ _LOWEST = {
     "length_start": 0,
     "length_updates": 0,
     "tasks_per_update": 0,
+    "stream_pool": 0,
+    "stream_every": 0,
     "updates": 1,
     "warmup": 0,
     "max_skipped": 1,
@@ -267,6 +276,26 @@ def _check_tasks(config: MetaTrainConfig) -> None:
                 f"{task.from_update}, and there are `config.updates`={config.updates}; lower it, "
                 "or leave the task out"
             )
+
+
+def _check_stream(config: MetaTrainConfig) -> None:
+    """Raise ConfigError for data that cannot be streamed."""
+    pool, every = config.stream_pool, config.stream_every
+    if (pool > 0) != (every > 0):
+        raise ConfigError(
+            f"`config.stream_pool`={pool} and `config.stream_every`={every} go together: give "
+            "both, or leave both at 0"
+        )
+    if not pool:
+        return
+    for task in tasks_of(config):
+        try:
+            check_streamed(task.name)
+        except StreamError as error:
+            raise ConfigError(
+                f"`config.stream_pool`={pool}: {error}; leave it and `config.stream_every` at 0, "
+                "or change `config.task`"
+            ) from None
 
 
 def _check_curriculum(config: MetaTrainConfig) -> None:

@@ -18,6 +18,7 @@ from checkpoints import TrainingCheckpoints
 from checkpoints.steady_clock import now
 from meta_train.assemble import Run
 from meta_train.config import ConfigError, MetaTrainConfig
+from meta_train.feed import Feed
 from meta_train.hosts.peers import ALONE, Peers
 from meta_train.hosts.turns import Turns
 from meta_train.meta_training import Advance, MetaState, Metrics
@@ -57,13 +58,15 @@ def train(
     The metrics of a call are read while the next one runs, so that two calls are in flight:
     enough to keep the devices busy, and far from the 32 at which XLA's CPU client can lock up
     over a collective. Checkpoints are written in the background. A stop is heeded at the end
-    of a call, which `Pace` keeps short, and so is `config.max_skipped`.
+    of a call, which `Pace` keeps short, and so is `config.max_skipped`. No call straddles a
+    refresh of streamed data.
     Of several processes the first writes the log; all make the same calls and stop together.
 
     Raises:
       ConfigError: θ is no longer finite; what was saved before stays.
       CheckpointError, OSError: what was to be saved could not be written.
       HostsError: θ is not the same in all processes.
+      DataUnavailableError: streamed data cannot be read any more; what was saved before stays.
     """
     config = run.config
     first = step = int(state.step)
@@ -72,21 +75,23 @@ def train(
         heeded_signals() as stopped_by,
         MetricsWriter(workdir, first_step=first) if peers.first else NoWriter() as writer,
         progress_bar(config.updates, first, shown=peers.first) as bar,
+        Feed(run) as feed,
     ):
         clock, pace, turns = Clock(), Pace(), Turns(peers)
         got: signal.Signals | None = None
         reader = _Reader(config, writer, bar, clock, pace)
         while step < config.updates:
             to_the_row = config.log_every - step % config.log_every
+            most = feed.updates(step, min(to_the_row, config.updates - step))
             count, got, enough = turns.agree(
                 step,
-                updates=pace.updates(min(to_the_row, config.updates - step)),
+                updates=pace.updates(most),
                 signal_got=stopped_by(),
                 enough=reader.too_many_skipped,
             )
             if got is not None or enough:
                 break
-            state, metrics = advance(state, np.int32(count), run.key_updates, run.data)
+            state, metrics = advance(state, np.int32(count), run.key_updates, feed.at(step))
             step += count
             turns.note(step, state.theta)
             reader.read_one_late(step, count, metrics)

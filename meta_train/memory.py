@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from meta_train.assemble import Run
+from meta_train.assemble import Run, streamed
 from meta_train.config import ConfigError, MetaTrainConfig
 from meta_train.footprint import peak_bytes
 from meta_train.many_tasks import estimate_arguments
@@ -24,6 +24,9 @@ CGROUP_LIMITS = (
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 """Files of version 2 and 1 that say what a container may take, and what it takes."""
+
+POOLS_AHEAD = 2
+"""Of streamed data, beside the first: those that updates are made with, and the next."""
 
 
 class Memory(NamedTuple):
@@ -72,8 +75,15 @@ def predict(run: Run) -> Memory:
             )
             for name, (gathered, task, *rest) in arguments.items()
         )
-    held = sum(_sizes(state, shardings)), sum(_sizes(run.data))
+    held = sum(_sizes(state, shardings)), sum(_sizes(run.data)) + POOLS_AHEAD * _of_pools(run)
     return Memory(*held, work, available_bytes(run.config, run.mesh))
+
+
+def _of_pools(run: Run) -> int:
+    """Bytes of the training data that are streamed."""
+    several = len(run.families) > 1
+    pools = [(run.data[f.name] if several else run.data)["train"] for f in streamed(run)]
+    return sum(_sizes(pools))
 
 
 def _work(traced: Any, donated: Sequence[tuple[Any, Any]], rest: Sequence[Any]) -> int:

@@ -13,10 +13,15 @@ The host draws, because it decides what runs next; asking a device would wait fo
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from tasks import parametric_families
+from tasks.suites import get_suite
+
+SUITE, MEMBERS = "suite:", ".*"
 
 
 class ListedTask(NamedTuple):
@@ -33,11 +38,15 @@ _LISTED = re.compile(r"(?P<name>[^=@\s]+)(=(?P<weight>[^=@\s]+))?(@(?P<update>\d
 def parse_tasks(text: str) -> tuple[ListedTask, ...]:
     """The tasks of ``NAME,NAME=WEIGHT,NAME=WEIGHT@UPDATE``.
 
+    ``suite:NAME`` stands for every task of a suite, ``FAMILY.*`` for every member of a parametric
+    family; each has the weight and the update that are given.
+
     Raises:
       ValueError: the text is not of this form, a name comes twice, a weight is not positive, or
-        no task takes part from the beginning.
+        no task takes part from the beginning; there is no such suite or family.
     """
-    tasks = tuple(_parse_task(text, part.strip()) for part in text.split(","))
+    listed = [_parse_task(text, part.strip()) for part in text.split(",")]
+    tasks = tuple(task._replace(name=name) for task in listed for name in _names(task.name))
     names = [task.name for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"`task`={text!r}: {twice} comes twice; give it one, larger, weight")
@@ -48,6 +57,21 @@ def parse_tasks(text: str) -> tuple[ListedTask, ...]:
             "of one"
         )
     return tasks
+
+
+def _names(name: str) -> Iterator[str]:
+    if name.startswith(SUITE):
+        yield from (task.family for task in get_suite(name.removeprefix(SUITE)).tasks)
+    elif name.endswith(MEMBERS):
+        family = parametric_families().get(name.removesuffix(MEMBERS))
+        if family is None:
+            raise ValueError(
+                f"`task`: {name!r} are members of no parametric family; legal ones: "
+                f"{', '.join(parametric_families())}"
+            )
+        yield from (f"{family.name}.{index}" for index in range(len(family.shapes)))
+    else:
+        yield name
 
 
 def _parse_task(text: str, part: str) -> ListedTask:

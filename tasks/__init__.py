@@ -1,6 +1,8 @@
 """Inner problems and their data.
 
 family = tasks.get_family("fashion_mnist_8x8_mlp32")
+
+Importing this builds nothing and reads nothing; `python -m tasks list` shows what there is.
 """
 
 from tasks.augmentations import AUGMENTATIONS, AugmentationError
@@ -12,20 +14,36 @@ from tasks.base import (
     family_facts,
     parameter_count,
 )
-from tasks.data.tfds_images import DataUnavailableError
-from tasks.registry import OFFLINE_FAMILIES, UnknownTaskError, get_family
+from tasks.catalogue import AdamTarget, ParametricFamily, Row, parametric_families, rows
+from tasks.data.prepared import DataUnavailableError
+from tasks.data.stream import StreamError
+from tasks.registry import (
+    UnknownTaskError,
+    check_streamed,
+    get_family,
+    get_streamed_family,
+    offline_tasks,
+)
 
 __all__ = [
     "AUGMENTATIONS",
+    "AdamTarget",
     "AugmentationError",
-    "OFFLINE_FAMILIES",
-    "SPLITS",
     "DataUnavailableError",
+    "ParametricFamily",
+    "Row",
+    "SPLITS",
+    "StreamError",
     "Task",
     "TaskFamily",
     "TaskMetadata",
     "UnknownTaskError",
+    "check_streamed",
     "family_facts",
     "get_family",
+    "get_streamed_family",
+    "offline_tasks",
     "parameter_count",
+    "parametric_families",
+    "rows",
 ]

@@ -3,6 +3,7 @@
 Shapes: B is the batch size. Keys are JAX random keys, of the old or the new kind.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -93,7 +94,11 @@ class TaskFamily(NamedTuple):
     ``build(cfg) -> Task``;
     ``batch(key, arrays) -> batch`` draws B examples of one split, inside a compiled step;
     ``examples(arrays, limit) -> batch`` is the same set of at most ``limit`` examples
-    every time, to score with.
+    every time, to score with;
+    ``distort(key, batch) -> batch``, where there is one, changes the minibatches of training
+    alone: mirrored or noisy images, say;
+    ``pool(r) -> arrays``, where the train split is larger than memory, stands in for it from
+    refresh r on, always of one shape; ``load()`` has that of r = 0.
     """
 
     name: str
@@ -103,6 +108,19 @@ class TaskFamily(NamedTuple):
     build: Callable[[Configuration], Task]
     batch: Callable[[jax.Array, Arrays], Batch]
     examples: Callable[[Arrays, int], Batch]
+    distort: Callable[[jax.Array, Batch], Batch] | None = None
+    pool: Callable[[int], Arrays] | None = None
+
+    def training_batch(self, key: jax.Array, arrays: Arrays) -> Batch:
+        """A minibatch to train on: the one that ``batch`` draws, distorted."""
+        drawn = self.batch(key, arrays)
+        if self.distort is None:
+            return drawn
+        return self.distort(jax.random.fold_in(key, DISTORTION), drawn)
+
+
+DISTORTION = zlib.crc32(b"distortion")
+"""What distortions draw by: apart from what the minibatch is drawn by."""
 
 
 def family_facts(family: TaskFamily) -> dict[str, Any]:

@@ -1,61 +1,56 @@
 """Families by name.
 
-A name of a family of images reads ``DATASET_RxR_MODEL``: a TFDS set (``fashion_mnist`` at
-8×8 is embedded), a resolution, and one of
+The fixed tasks and the parametric families of `tasks.catalogue` go by their names, a member of
+such a family by ``FAMILY.INDEX``; other names are made of parts, by the grammars there:
 
-    softmax                      softmax regression
-    mlp32, mlp32x32_tanh         hidden widths, activation (relu where none is named)
-    mlp32_varied                 activation and initial scale drawn for every task
-    conv16x32                    channels of 3×3 convolutions of stride 2
-    autoencoder32x8x32           hidden widths
-
-and ``quadraticD`` is the family of quadratics of dimension D.
+    DATASET_RxR_MODEL  a TFDS image set, a resolution, a model of `tasks.images.architectures`
+        softmax                      softmax regression
+        mlp32, mlp32x32_tanh         hidden widths, activation (relu where none is named)
+        mlp32_varied                 activation and initial scale drawn for every task
+        conv16x32                    channels of 3×3 convolutions of stride 2
+        autoencoder32x8x32           hidden widths
+    DATASET_bytesL_MODEL, DATASET_wordsL_MODEL
+                       a TFDS set of texts, the length of a sequence, a model of
+                       `tasks.text.architectures`
+        rnn64, gru32, lstm32x32      widths of cells, one above the other
+        transformer32x2              width, and the number of blocks
+        conv32x32                    channels of causal convolutions
+    quadraticD         quadratics of dimension D
 
 Augmentations follow a name, each after a plus sign: see `tasks.augmentations`.
 """
 
+import difflib
 import re
 
 from tasks.augmentations import augment, split_name
 from tasks.base import TaskFamily
-from tasks.data.embedded import load_fashion_mnist_8x8
-from tasks.data.splits import ImageSet
-from tasks.data.tfds_images import load_tfds_images
-from tasks.image_families import BATCH_SIZE, image_family
-from tasks.image_models import ACTIVATIONS
-from tasks.quadratics import quadratic_family
+from tasks.catalogue import grammars, parametric_families, rows
+from tasks.data.stream import StreamError
 
-OFFLINE_FAMILIES = (
-    "fashion_mnist_8x8_softmax",
-    "fashion_mnist_8x8_mlp32",
-    "fashion_mnist_8x8_mlp32_varied",
-    "fashion_mnist_8x8_mlp64",
-    "fashion_mnist_8x8_mlp32x32",
-    "fashion_mnist_8x8_mlp32x32x32_tanh",
-    "fashion_mnist_8x8_conv16x32",
-    "fashion_mnist_8x8_autoencoder32x8x32",
-    "quadratic32",
-)
-"""Families that need no network and no prepared data set."""
-
-_IMAGES = re.compile(r"(?P<dataset>.+)_(?P<side>\d+)x(?P=side)_(?P<model>[a-z]+)(?P<rest>\w*)")
-_WIDTHS = re.compile(r"(?P<widths>[1-9]\d*(x[1-9]\d*)*)(_(?P<option>[a-z]+))?")
-_QUADRATIC = re.compile(r"quadratic([1-9]\d*)")
+_MEMBER = re.compile(r"(?P<family>\w+)\.(?P<index>\d+)")
 
 
 class UnknownTaskError(ValueError):
     """No family has this name."""
 
     def __init__(self, name: str):
+        near = difflib.get_close_matches(name, [*rows(), *parametric_families()], n=3, cutoff=0.5)
+        nearest = f"; near it are {', '.join(near)}" if near else ""
         super().__init__(
-            f"unknown task {name!r}; offline ones are {', '.join(OFFLINE_FAMILIES)}; any TFDS "
-            "image set goes by DATASET_RxR_MODEL with a MODEL like theirs, its activation one of "
-            f"{', '.join(ACTIVATIONS)} or varied; any may be followed by augmentations"
+            f"unknown task {name!r}{nearest}; `python -m tasks list` has all of them; "
+            + "; ".join(grammar.form() for grammar in grammars())
+            + "; any may be followed by augmentations"
         )
 
 
+def offline_tasks() -> tuple[str, ...]:
+    """The fixed tasks that need no network and no prepared data set."""
+    return tuple(name for name, row in rows().items() if row.offline)
+
+
 def get_family(name: str, *, download: bool = False, batch_size: int | None = None) -> TaskFamily:
-    """The family of this name, its data read.
+    """The family of this name; a TFDS set is read, or it is said why it cannot be.
 
     Args:
       name: see the top of this file.
@@ -63,7 +58,7 @@ def get_family(name: str, *, download: bool = False, batch_size: int | None = No
       batch_size: examples of a minibatch, in place of the family's own.
 
     Raises:
-      UnknownTaskError: a name of none of the forms above.
+      UnknownTaskError: there is no such task.
       AugmentationError: an augmentation is unknown or cannot be made.
       ValueError: the family has no minibatches of examples, or the size is below 1.
       DataUnavailableError: its TFDS set cannot be read here.
@@ -75,42 +70,72 @@ def get_family(name: str, *, download: bool = False, batch_size: int | None = No
     return family
 
 
+def get_streamed_family(name: str, *, rows: int, seed: int, download: bool = False) -> TaskFamily:
+    """The family of this name whose train split is a pool of ``rows`` images at a time.
+
+    ``TaskFamily.pool`` has the others, in an order by ``seed``: see `tasks.data.stream`.
+
+    Raises:
+      StreamError: its data are no TFDS image set, an augmentation changes them as they are read,
+        or there are fewer rows to train on.
+      AugmentationError: as of `get_family`.
+      DataUnavailableError: its TFDS set cannot be read here.
+    """
+    from tasks.images.names import streamed_image_family  # here, for it needs the models
+
+    check_streamed(name)
+    base, augmentations = split_name(name)
+    plain = streamed_image_family(base, rows=rows, seed=seed, download=download)
+    assert plain is not None
+    family = plain
+    for augmentation in augmentations:
+        family = augment(family, augmentation)
+        if family.load is not plain.load:
+            raise StreamError(
+                f"the augmentation {augmentation!r} of {name!r} changes data as they are read, and "
+                "a streamed set is never read whole; leave it out"
+            )
+    return family
+
+
+def check_streamed(name: str) -> None:
+    """Raise StreamError for a task that has no TFDS image set to stream; nothing is read."""
+    from tasks.images.names import set_and_resolution
+
+    if set_and_resolution(split_name(name)[0]) is None:
+        raise StreamError(
+            f"the task {name!r} has no TFDS image set to stream; only tasks named "
+            "DATASET_RxR_MODEL have"
+        )
+
+
 def _plain_family(name: str, download: bool, batch_size: int | None) -> TaskFamily:
     """The family of a name without augmentations."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}: must be at least 1")
-    if quadratic := _QUADRATIC.fullmatch(name):
-        if batch_size is not None:
-            raise ValueError(
-                f"`batch_size`={batch_size}: the family {name!r} has no minibatches of examples; "
-                "leave it out"
-            )
-        return quadratic_family(name, int(quadratic[1]))
-    match = _IMAGES.fullmatch(name)
-    if match is None or not 1 <= int(match["side"]) <= 1024:
+    for grammar in grammars():
+        if (batch_size is None or grammar.sized) and (
+            family := grammar.family(name, download, batch_size)
+        ):
+            return family
+    listed = _listed_family(name)
+    if listed is None and batch_size is None:
         raise UnknownTaskError(name)
-    architecture, rest = match["model"], match["rest"]
-    widths = _WIDTHS.fullmatch(rest)
-    option = (widths and widths["option"]) or ""
-    legal_options = {"mlp": {"", "varied", *ACTIVATIONS}, "conv": {""}, "autoencoder": {""}}
-    if architecture == "softmax":
-        legal = rest == ""
-    else:
-        legal = widths is not None and option in legal_options.get(architecture, ())
-    if not legal:
-        raise UnknownTaskError(name)
-    return image_family(
-        name,
-        _load_images(match["dataset"], int(match["side"]), download),
-        architecture=architecture,
-        widths=tuple(map(int, widths["widths"].split("x"))) if widths else (),
-        activation=option if option in ACTIVATIONS else "relu",
-        varied=option == "varied",
-        batch_size=BATCH_SIZE if batch_size is None else batch_size,
-    )
+    if listed is None or batch_size is not None:
+        raise ValueError(
+            f"`batch_size`={batch_size}: only tasks named by their data set take another "
+            f"minibatch, not {name!r}; leave it out, or ask for less by the augmentation "
+            "`+batch:N`"
+        )
+    return listed
 
 
-def _load_images(dataset: str, resolution: int, download: bool) -> ImageSet:
-    if (dataset, resolution) == ("fashion_mnist", 8):
-        return load_fashion_mnist_8x8()
-    return load_tfds_images(dataset, resolution, download=download)
+def _listed_family(name: str) -> TaskFamily | None:
+    if row := rows().get(name):
+        return row.make()
+    match = _MEMBER.fullmatch(name)
+    family_name, index = (match["family"], int(match["index"])) if match else (name, 0)
+    parametric = parametric_families().get(family_name)
+    if parametric is None or index >= len(parametric.shapes):
+        return None
+    return parametric.member(index)._replace(name=name)

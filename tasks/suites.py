@@ -1,7 +1,16 @@
-"""Suites: lists of tasks to evaluate an optimizer on, with how long and on how many seeds."""
+"""Suites: lists of tasks, with how long and on how many seeds an optimizer is evaluated on them.
 
-from collections.abc import Mapping
+Beside those of `SUITES` there is one for every split of `tasks.holdout`, and ``held_out`` with all
+that is held out along any axis: the offline fixed tasks of it, for their own horizons. The suite
+``meta_train`` has the members of parametric families too.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from tasks.base import TaskFamily
+from tasks.catalogue import parametric_families, rows
+from tasks.holdout import TASK_SPLITS, task_split
 
 
 class SuiteTask(NamedTuple):
@@ -51,8 +60,17 @@ SUITES: Mapping[str, Suite] = {
 }
 
 
+HELD_OUT = "held_out"
+SPLIT_SEEDS, SPLIT_TUNING_SEEDS = 5, 3
+
+
 class UnknownSuiteError(ValueError):
     """No suite has this name."""
+
+
+def suite_names() -> tuple[str, ...]:
+    """Of all suites."""
+    return (*SUITES, *TASK_SPLITS, HELD_OUT)
 
 
 def get_suite(name: str) -> Suite:
@@ -61,6 +79,25 @@ def get_suite(name: str) -> Suite:
     Raises:
       UnknownSuiteError: with the legal names.
     """
-    if name not in SUITES:
-        raise UnknownSuiteError(f"unknown suite {name!r}; legal ones: {', '.join(SUITES)}")
-    return SUITES[name]
+    if name not in suite_names():
+        raise UnknownSuiteError(f"unknown suite {name!r}; legal ones: {', '.join(suite_names())}")
+    return SUITES[name] if name in SUITES else _suite_of_split(name)
+
+
+def _suite_of_split(name: str) -> Suite:
+    families = [row.make() for row in rows().values() if row.offline]
+    if name == "meta_train":
+        families += _members()
+    chosen = [
+        SuiteTask(family.name, family.metadata.horizon, SPLIT_SEEDS)
+        for family in families
+        if (split := task_split(family.metadata)) == name
+        or (name == HELD_OUT and split.startswith(HELD_OUT))
+    ]
+    return Suite(name, tuple(chosen), SPLIT_TUNING_SEEDS)
+
+
+def _members() -> Iterator[TaskFamily]:
+    for family in parametric_families().values():
+        if family.offline:
+            yield from (family.member(index) for index in range(len(family.shapes)))

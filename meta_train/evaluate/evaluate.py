@@ -20,12 +20,12 @@ from meta_train.evaluate.scoring import LEARNED, score_task
 from meta_train.files import make_directory, write_json, write_text
 from meta_train.runtime import set_up_jax
 from tasks import TaskFamily, get_family
-from tasks.suites import SUITES, Suite, get_suite
+from tasks.suites import Suite, get_suite, suite_names
 
 OPTIMIZER = flags.DEFINE_string(
     "optimizer", None, "Directory of a saved optimizer, or the name of a shipped one."
 )
-SUITE = flags.DEFINE_string("suite", "demo", f"Tasks to evaluate on: {', '.join(SUITES)}.")
+SUITE = flags.DEFINE_string("suite", "demo", f"Tasks to evaluate on: {', '.join(suite_names())}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the report.")
 DOWNLOAD = flags.DEFINE_bool("download", False, "Prepare TFDS sets that are not there.")
 flags.mark_flags_as_required(["optimizer", "workdir"])

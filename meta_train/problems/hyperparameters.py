@@ -24,7 +24,7 @@ from meta_train.problems.image_classifier import (
     train_step,
 )
 from tasks.base import Arrays
-from tasks.image_families import draw_batch
+from tasks.images.families import draw_batch
 
 
 class Hyperparameters(NamedTuple):

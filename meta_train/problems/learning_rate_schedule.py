@@ -21,7 +21,7 @@ from meta_train.problems.image_classifier import (
     train_step,
 )
 from tasks.base import Arrays
-from tasks.image_families import draw_batch
+from tasks.images.families import draw_batch
 
 OBJECTIVES = {"loss": "train", "accuracy": "inner_validation"}
 """What L_t is, and the split of the data that it is measured on."""

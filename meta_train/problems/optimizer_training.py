@@ -174,7 +174,7 @@ def optimizer_training(
         key_batch, key_loss, key_measure = jax.random.split(key, 3)
         task = family.build(state.configuration)
         with jax.named_scope(INNER_GRADIENT):
-            batch = family.batch(key_batch, data["train"])
+            batch = family.training_batch(key_batch, data["train"])
             (loss, (model_state, _)), gradient = task.value_and_gradient(
                 state.params, state.model_state, key_loss, batch, differentiate
             )

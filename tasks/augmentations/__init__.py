@@ -20,7 +20,9 @@ from tasks.augmentations.base import (
 )
 from tasks.augmentations.cast import DTYPES, cast
 from tasks.augmentations.data import label_noise, permute_pixels, reduce_batch
+from tasks.augmentations.distortions import crop, flip, noise
 from tasks.augmentations.gradients import delay, scale_gradient, scale_loss
+from tasks.augmentations.mixup import mixup
 from tasks.augmentations.reparametrize import reparametrize
 from tasks.augmentations.subspace import subspace
 from tasks.base import TaskFamily
@@ -46,6 +48,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
     "batch": Augmentation((count("N"),), "minibatches of N examples", reduce_batch),
     "label_noise": Augmentation((share("P"),), "P of the training labels at random", label_noise),
     "permute_pixels": Augmentation((seed("SEED"),), "pixels in another order", permute_pixels),
+    "flip": Augmentation((), "every second training image mirrored, left to right", flip),
+    "crop": Augmentation((count("P"),), "training images moved by up to P pixels", crop),
+    "noise": Augmentation((positive("STD"),), "noise on the training pixels", noise),
+    "mixup": Augmentation((positive("ALPHA"),), "mixtures of two training images", mixup),
     "scale_gradient": Augmentation((positive("C"),), "the gradient times C", scale_gradient),
     "scale_loss": Augmentation((positive("C"),), "the loss and its bound times C", scale_loss),
     "delay": Augmentation((count("K"),), "the gradient of K steps ago", delay),

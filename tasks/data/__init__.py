@@ -1,1 +1,1 @@
-"""Data of the tasks: the embedded set, any TFDS image set, and the rule that splits them."""
+"""Data of the tasks: the embedded sets, any TFDS set of images or text, and the rules of splits."""

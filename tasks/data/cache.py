@@ -1,17 +1,26 @@
-"""Arrays of image sets on disk: written once, atomically, and read without pickle."""
+"""Arrays of data sets on disk: written once, atomically, and read without pickle."""
 
 import contextlib
 import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from tasks.data.splits import ImageSet
+
+Stored = TypeVar("Stored")
+
+
+class FileFormat(NamedTuple, Generic[Stored]):
+    """How a set is kept in a file: ``read(path)`` returns what ``write(path, it)`` wrote."""
+
+    read: Callable[[Path], Stored]
+    write: Callable[[Path, Stored], None]
 
 
 def cache_dir() -> Path:
@@ -20,34 +29,39 @@ def cache_dir() -> Path:
     return Path(os.environ.get("LEARNED_OPT_CACHE", default)).expanduser()
 
 
-def load_or_make(key: str, make: Callable[[], ImageSet]) -> ImageSet:
+def cached_file(key: str) -> Path:
+    """Where the set of a key is cached, or would be."""
+    return cache_dir() / "data" / f"{key}.npz"
+
+
+def load_or_make(key: str, make: Callable[[], Stored], file_format: FileFormat[Stored]) -> Stored:
     """The set cached under ``key``, or else ``make()``, cached for the next time.
 
     A damaged file is made anew; a cache that cannot be written is done without.
     """
-    path = cache_dir() / "data" / f"{key}.npz"
+    path = cached_file(key)
     try:
-        return read_image_set(path)
+        return file_format.read(path)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         path.unlink(missing_ok=True)
-    images = make()
+    made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_image_set(path, images)
+        file_format.write(path, made)
     except OSError:
         pass
-    return images
+    return made
 
 
-def newest(pattern: str) -> ImageSet | None:
+def newest(pattern: str, file_format: FileFormat[Stored]) -> Stored | None:
     """The set cached last under a key of this pattern, and readable; or None."""
     every = (cache_dir() / "data").glob("*.npz")
     found = [path for path in every if re.fullmatch(pattern, path.stem)]
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            return read_image_set(path)
+            return file_format.read(path)
     return None
 
 
@@ -73,6 +87,14 @@ def write_image_set(path: Path, images: ImageSet) -> None:
     }
     if images.test is not None:
         arrays |= {"test_image": images.test[0], "test_label": images.test[1]}
+    write_arrays(path, arrays)
+
+
+IMAGE_FORMAT = FileFormat(read_image_set, write_image_set)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to ``path``, compressed: whole, or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -23,36 +23,57 @@ class ImageSet(NamedTuple):
     test: tuple[np.ndarray, np.ndarray] | None
 
 
-def split_images(images: ImageSet) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """The four splits of `tasks.base.SPLITS`, the same at every call.
+def split_rows(train: int, test: int | None) -> Mapping[str, tuple[str, np.ndarray]]:
+    """Where the examples of the four splits of `tasks.base.SPLITS` are, the same at every call.
 
     The training images, shuffled with a fixed seed, give 10 % to each validation split;
     the set's own test split is the test split, or else 10 % of the images are.
+
+    Args:
+      train: examples of the set's training split.
+      test: those of its test split; None where it has none.
+
+    Returns:
+      {split: ("train" or "test", rows of that part of the set)}.
+    """
+    order = np.random.default_rng(SPLIT_SEED).permutation(train)
+    if test is None:
+        held = max(1, round(TEST_SHARE * len(order)))
+        tested, order = ("train", order[:held]), order[held:]
+    else:
+        tested = ("test", np.random.default_rng(SPLIT_SEED).permutation(test))
+    held = max(1, round(VALIDATION_SHARE * len(order)))
+    return {
+        "train": ("train", order[2 * held :]),
+        "inner_validation": ("train", order[:held]),
+        "outer_validation": ("train", order[held : 2 * held]),
+        "test": tested,
+    }
+
+
+def split_images(images: ImageSet) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """The four splits of a set in memory, by `split_rows`.
 
     Returns:
       {split: {"image": uint8 [n, h, w, c], "label": int32 [n], "mean", "std": float32
       [1, 1, 1, c]}}; mean and std are those of the train split, in units of 0…255.
     """
-    pixels, labels = images.train
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    if images.test is None:
-        held = max(1, round(TEST_SHARE * len(order)))
-        test, order = (pixels[order[:held]], labels[order[:held]]), order[held:]
-    else:
-        mixed = np.random.default_rng(SPLIT_SEED).permutation(len(images.test[1]))
-        test = (images.test[0][mixed], images.test[1][mixed])
-    held = max(1, round(VALIDATION_SHARE * len(order)))
-    parts = {
-        "train": (pixels[order[2 * held :]], labels[order[2 * held :]]),
-        "inner_validation": (pixels[order[:held]], labels[order[:held]]),
-        "outer_validation": (pixels[order[held : 2 * held]], labels[order[held : 2 * held]]),
-        "test": test,
-    }
-    seen = parts["train"][0]
-    mean = seen.mean(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
-    std = seen.std(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
-    std = np.maximum(std, 1)  # of constant images
+    parts = {"train": images.train, "test": images.test}
+    found = {}
+    for name, (part, rows) in split_rows(
+        len(images.train[1]), None if images.test is None else len(images.test[1])
+    ).items():
+        examples = parts[part]
+        assert examples is not None
+        found[name] = (examples[0][rows], examples[1][rows])
+    moments = moments_of(found["train"][0])
     return {
-        name: {"image": image, "label": label, "mean": mean, "std": std}
-        for name, (image, label) in parts.items()
+        name: {"image": image, "label": label, **moments} for name, (image, label) in found.items()
     }
+
+
+def moments_of(pixels: np.ndarray) -> Mapping[str, np.ndarray]:
+    """{"mean", "std"} of the channels, float32 [1, 1, 1, c]; std is at least 1."""
+    mean = pixels.mean(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    std = pixels.std(axis=(0, 1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    return {"mean": mean, "std": np.maximum(std, 1)}  # of constant images

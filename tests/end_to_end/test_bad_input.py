@@ -11,7 +11,6 @@ import pytest
 
 import learned_opt
 from learned_opt import RULES
-from tasks import OFFLINE_FAMILIES
 from tests.end_to_end.commands import EVALUATE, TRAIN, rows, run, start, theta
 
 
@@ -31,7 +30,7 @@ def refused(result):
     ("argument", "told"),
     [
         ("--preset=nope", "unknown --preset='nope'; legal ones: demo, tiny"),
-        ("--config.task=nope", f"unknown task 'nope'; offline ones are {OFFLINE_FAMILIES[0]}"),
+        ("--config.task=nope", "unknown task 'nope'; `python -m tasks list` has all of them"),
         ("--config.task=quadratic8+delay:0", "K='0' must be an integer from 1; legal ones: re"),
         ("--config.task=quadratic8+label_noise:1", "'quadratic8' have no label; leave out `label"),
         ("--config.memory_limit=0.001", "on each device, where 1.0 MB are available: "),

@@ -86,7 +86,7 @@ def exploding(changes):
         ({}, set()),
         ({3: np.inf}, {3}),
         ({3: np.nan, 4: -np.inf, 5: np.nan}, {3, 4, 5}),
-        ({RECENT - 1: 1e30}, set()),  # nothing to compare it with yet
+        ({RECENT - 1: 1e18}, set()),  # nothing to compare it with yet; its square is finite
         ({RECENT: 1e30, 90: np.nan}, {RECENT, 90}),
         ({80: 2 * LIMIT, 90: -2.1 * LIMIT}, {90}),  # the median of 1 and 2 is the upper one
         ({k: 1e6 for k in range(65, 99)}, set(range(65, 99))),  # nor do they move the median

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from meta_train.task_list import ListedTask, hits, parse_tasks, shares, windows_of
+from tasks.suites import get_suite
 
 LIST = parse_tasks("a,b=2,c=3@5,d=10")
 WEIGHTS = np.array([1, 2, 3, 10]) / 16
@@ -14,6 +15,12 @@ def test_a_list_has_weights_and_beginnings():
     assert parse_tasks("one") == (ListedTask("one"),)
     assert parse_tasks(" a , b@7") == (("a", 1, 0), ("b", 1, 7))
     assert parse_tasks("a=1e-2,b=.5") == (("a", 0.01, 0), ("b", 0.5, 0))
+
+
+def test_a_suite_and_a_family_stand_for_their_tasks():
+    suite = [task.family for task in get_suite("tiny").tasks]
+    assert parse_tasks("suite:tiny=2@3,one") == (*((name, 2, 3) for name in suite), ("one", 1, 0))
+    assert parse_tasks("quadratics.*=2") == tuple((f"quadratics.{i}", 2, 0) for i in range(4))
 
 
 @pytest.mark.parametrize(
@@ -30,6 +37,9 @@ def test_a_list_has_weights_and_beginnings():
         ("a=1=2", "'a=1=2' must be NAME"),
         ("a@x", "'a@x' must be NAME"),
         ("a@-1", "'a@-1' must be NAME"),
+        ("suite:nope", "unknown suite 'nope'; legal ones: demo, tiny"),
+        ("suite:tiny,quadratic32", r"\['quadratic32'\] comes twice"),
+        ("nope.*", r"'nope\.\*' are members of no parametric family; legal ones: fashion_mlps"),
         ("a@3,b@2", "no task takes part before update 2; leave out the @UPDATE"),
     ],
 )

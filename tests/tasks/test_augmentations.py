@@ -39,6 +39,10 @@ TABLE = {
     "scale_gradient:3": 0,
     "scale_loss:3": 1e-6,
     "delay:2": 0,
+    "flip": 0,
+    "crop:2": 0,
+    "noise:0.5": 0,
+    "mixup:0.4": 0,
 }
 """Augmentations, and how exactly the loss at initialisation is the stated one."""
 
@@ -75,7 +79,7 @@ def first_step(family):
         cfg = family.sample(keys[0])
         task = family.build(cfg)
         params, state = task.init(keys[1])
-        batch = family.batch(keys[2], arrays)
+        batch = family.training_batch(keys[2], arrays)
         plain, (_, plain_metrics) = task.loss(params, state, keys[3], batch)
         (value, (after, metrics)), gradient = task.value_and_gradient(params, state, keys[3], batch)
         return dict(

@@ -5,62 +5,29 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
 
+import tasks.data.prepared_images as prepared_images
 import tasks.data.tfds_images as tfds_images
 from tasks import DataUnavailableError, get_family
-from tasks.data.cache import cache_dir, load_or_make, read_image_set, write_image_set
+from tasks.data.cache import (
+    IMAGE_FORMAT,
+    cache_dir,
+    load_or_make,
+    read_image_set,
+    write_image_set,
+)
 from tasks.data.embedded import load_fashion_mnist_8x8
 from tasks.data.resize import area_average
 from tasks.data.splits import ImageSet, split_images
 from tests.conftest import SHARED
+from tests.tasks.prepared_sets import prepare
 
 EMBEDDED_SHA256 = "890f40d6d710d2239c571c48fdfe498a9881245ebcc89ad21dce9e8fdc2e32b7"
-
-# A set of our own, prepared as a user's would be: PNG images, labels, array_record, no TensorFlow.
-BUILDER = """
-import sys
-import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
-
-class Shapes(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("1.2.0")
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "label": tfds.features.ClassLabel(num_classes=5),
-            }),
-            supervised_keys=("image", "label"),
-        )
-    def _split_generators(self, dl_manager):
-        ranges = {"train": (0, 50), "test": (50, 20), "validation": (70, 10)}
-        return {split: self._generate_examples(*r) for split, r in ranges.items()}
-    def _generate_examples(self, first, count):
-        for i in range(first, first + count):
-            image = np.random.default_rng(i).integers(0, 256, (12 + i % 2, 10, 3), np.uint8)
-            hidden = sys.argv[3] == "hidden" and 50 <= i < 70
-            yield i, {"image": Image.fromarray(image), "label": -1 if hidden else i % 5}
-
-Shapes.pkg_dir_path = "."
-Shapes(data_dir=sys.argv[1], file_format=sys.argv[2]).download_and_prepare()
-assert "tensorflow" not in sys.modules
-"""
-
-
-def prepare(directory, labels="shown"):
-    (directory / "build.py").write_text(BUILDER)
-    command = [sys.executable, "build.py", str(directory), "array_record", labels]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +69,31 @@ def test_the_embedded_set_is_all_of_fashion_mnist():
     assert images.train[0].mean() == pytest.approx(72.94, abs=0.05)  # as at 28×28
     digest = hashlib.sha256(images.train[0].tobytes() + images.test[0].tobytes()).hexdigest()
     assert digest == EMBEDDED_SHA256
+
+
+@pytest.mark.skipif(not (SHARED / "tfds/fashion_mnist").is_dir(), reason="not prepared here")
+@pytest.mark.parametrize("side", [14, pytest.param(16, marks=pytest.mark.slow), 28])
+def test_fashion_mnist_as_tfds_has_it_at_larger_sides(monkeypatch, tmp_path, side):
+    """A few thousand images; at 28 pixels every value as decoded, at 14 means of two by two."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(SHARED / "tfds"))
+    directory = tfds_images.find_prepared("fashion_mnist")
+    prepared = prepared_images.open_images("fashion_mnist", directory)
+    assert (prepared.counts, prepared.classes) == ({"test": 10_000, "train": 60_000}, 10)
+    rows = [*range(1_500), 59_999, 7]
+    images, labels = prepared.read("train", rows, side)
+    assert images.shape == (1_502, side, side, 1)
+    embedded, known = load_fashion_mnist_8x8().train
+    np.testing.assert_array_equal(labels, known[rows])
+    np.testing.assert_allclose(
+        images.mean(axis=(1, 2, 3)), embedded[rows].mean(axis=(1, 2, 3)), atol=1
+    )
+    original = prepared.sources["train"].__getitems__(rows[-40:])
+    for record, image, label in zip(original, images[-40:], labels[-40:], strict=True):
+        assert record["label"] == label
+        if 28 % side == 0:
+            blocks = record["image"].reshape(side, 28 // side, side, 28 // side, 1)
+            means = blocks.mean(axis=(1, 3))
+            np.testing.assert_allclose(image, means, atol=0.5 + 1e-4)
 
 
 @pytest.mark.slow
@@ -169,7 +161,7 @@ def test_a_prepared_set_is_read_whole_and_cached(data_dir, monkeypatch):
     (cached,) = (cache_dir() / "data").iterdir()
     assert re.fullmatch(r"shapes-1\.2\.0-8-[0-9a-f]{12}\.npz", cached.name)
 
-    monkeypatch.setattr(tfds_images, "_read", None)  # from here on the cache has to do
+    monkeypatch.setattr(tfds_images, "_converted", None)  # from here on the cache has to do
     np.testing.assert_array_equal(tfds_images.load_tfds_images("shapes:1.2.0", 8).test[0], pixels)
     cached.write_bytes(cached.read_bytes()[:100])
     with pytest.raises(TypeError, match="'NoneType' object is not callable"):
@@ -201,11 +193,11 @@ def test_without_tfds_a_set_that_needs_it_says_so(data_dir, monkeypatch):
 def test_the_cache_is_of_this_folder_and_of_what_is_in_it_now(data_dir, monkeypatch):
     made = []
 
-    def read(name, directory, resolution):
-        made.append(directory)
+    def convert(prepared, resolution, parts, report):
+        made.append(prepared.directory)
         return numbered(20, 5)
 
-    monkeypatch.setattr(tfds_images, "_read", read)
+    monkeypatch.setattr(tfds_images, "_converted", convert)
     for _ in range(2):
         tfds_images.load_tfds_images("shapes", 8)
     assert len(made) == 1
@@ -234,7 +226,7 @@ def test_nobody_is_told_to_remove_a_set_that_is_not_to_blame(data_dir, monkeypat
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(tfds_images, "area_average", fail)
+    monkeypatch.setattr(prepared_images, "area_average", fail)
     with pytest.raises(DataUnavailableError, match=type(error).__name__) as refused:
         get_family("shapes_8x8_mlp16")
     assert "remove the folder" not in str(refused.value)
@@ -272,10 +264,27 @@ def empty_info(directory):
     (directory / "shapes/1.2.0/dataset_info.json").write_text("{")
 
 
-@pytest.mark.parametrize("damage", [damage_records, drop_a_row, empty_info])
+def lose_the_features(directory):
+    (directory / "shapes/1.2.0/features.json").unlink()
+
+
+def lose_the_info(directory):
+    (directory / "shapes/1.2.0/dataset_info.json").unlink()
+
+
+def other_json(directory):
+    (directory / "shapes/1.2.0/dataset_info.json").write_text('{"name": ["shapes"]}')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_records, drop_a_row, empty_info, other_json, lose_the_features, lose_the_info],
+)
 def test_a_damaged_set_is_refused_clearly(data_dir, damage):
     damage(data_dir)
-    with pytest.raises(DataUnavailableError, match=r"'shapes' in .* cannot be read .* prepare it"):
+    with pytest.raises(
+        DataUnavailableError, match=r"'shapes' in .* cannot be read.* prepare it again"
+    ):
         get_family("shapes_8x8_mlp16")
 
 
@@ -296,7 +305,7 @@ def test_a_pickle_in_the_cache_executes_nothing(tmp_path, monkeypatch):
     fields = ("name", "classes", "train_image", "train_label")
     bombs = {name: np.asarray(Bomb(), dtype=object) for name in fields}
     np.savez(tmp_path / "data/key.npz", **bombs)
-    assert load_or_make("key", lambda: numbered(20, 5)).name == "numbered"
+    assert load_or_make("key", lambda: numbered(20, 5), IMAGE_FORMAT).name == "numbered"
     assert not (tmp_path / "executed").exists()
 
 
@@ -310,11 +319,11 @@ def test_a_damaged_cache_is_made_anew_and_a_full_disk_is_no_error(tmp_path, monk
         return images
 
     for _ in range(2):
-        load_or_make("key", make)
+        load_or_make("key", make, IMAGE_FORMAT)
     (path,) = (tmp_path / "data").iterdir()
     path.write_bytes(b"not a zip")
-    assert load_or_make("key", make).name == "numbered"
+    assert load_or_make("key", make, IMAGE_FORMAT).name == "numbered"
     assert len(made) == 2
     assert read_image_set(path).classes == 10
     monkeypatch.setenv("LEARNED_OPT_CACHE", "/proc/nowhere")
-    assert load_or_make("key", make) is images
+    assert load_or_make("key", make, IMAGE_FORMAT) is images

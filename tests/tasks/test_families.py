@@ -1,4 +1,8 @@
-"""Every offline family: one table of invariants."""
+"""Families by name, and what is particular to some of them."""
+
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -6,94 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from tasks import OFFLINE_FAMILIES, SPLITS, UnknownTaskError, get_family, parameter_count
-from tasks.image_models import PatchConv2D
-
-
-@pytest.fixture(scope="module", params=OFFLINE_FAMILIES)
-def family(request):
-    return get_family(request.param)
-
-
-@pytest.fixture(scope="module")
-def splits(family):
-    return family.load()
-
-
-def test_initial_loss_is_near_what_the_family_states_and_adam_lowers_it(family, splits):
-    """40 steps of Adam at 1e-2 take at least a fifth off the test loss of every one of 8 tasks."""
-
-    @jax.jit
-    @jax.vmap
-    def train(key):
-        task = family.build(family.sample(jax.random.fold_in(key, 0)))
-        params, model_state = task.init(jax.random.fold_in(key, 1))
-        tx = optax.adam(1e-2)
-        scored = family.examples(splits["test"], 200)
-
-        def step(carry, key):
-            params, model_state, state = carry
-            batch = family.batch(key, splits["train"])
-            grads, (model_state, _) = jax.grad(task.loss, has_aux=True)(
-                params, model_state, key, batch
-            )
-            updates, state = tx.update(grads, state)
-            return (optax.apply_updates(params, updates), model_state, state), None
-
-        before = task.loss(params, model_state, key, scored)[0]
-        carry = (params, model_state, tx.init(params))
-        (params, model_state, _), _ = jax.lax.scan(step, carry, jax.random.split(key, 40))
-        return before, task.loss(params, model_state, key, scored)[0]
-
-    before, after = train(jax.random.split(jax.random.key(0), 8))
-    np.testing.assert_allclose(before, family.metadata.initial_loss, rtol=0.5)
-    assert (after < 0.8 * before).all()
-
-
-def test_a_batch_is_a_function_of_its_key(family, splits):
-    batch = jax.jit(family.batch)
-    first, again, other = (batch(jax.random.key(k), splits["train"]) for k in (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (first, other)), strict=True))
-    if family.metadata.data != "synthetic":
-        assert first["image"].shape == (family.metadata.batch_size, 8, 8, 1)
-        assert first["image"].dtype == jnp.float32
-
-
-def test_examples_are_the_same_every_time_and_bounded(family, splits):
-    for split in SPLITS:
-        first, again = (family.examples(splits[split], 50) for _ in range(2))
-        jax.tree.map(np.testing.assert_array_equal, first, again)
-        if family.metadata.data != "synthetic":
-            assert first["label"].shape == (50,)
-
-
-def test_the_gradient_is_that_of_finite_differences(family, splits):
-    """In double precision and with small steps, so that no kink of a ReLU lies between."""
-    key = jax.random.key(3)
-    cfg = family.sample(key)
-    params, model_state = family.build(cfg).init(key)
-    batch = family.batch(key, splits["train"])
-    direction = jax.tree.map(lambda p: jax.random.normal(key, p.shape), params)
-    with jax.enable_x64(True):
-
-        def double(tree):
-            return jax.tree.map(
-                lambda x: np.asarray(x, float) if np.asarray(x).dtype == np.float32 else x, tree
-            )
-
-        @jax.jit
-        def along(step):
-            moved = jax.tree.map(lambda p, d: p + step * d, double(params), double(direction))
-            return family.build(double(cfg)).loss(moved, model_state, key, double(batch))[0]
-
-        step = 1e-6
-        slope = (along(step) - along(-step)) / (2 * step)
-        np.testing.assert_allclose(jax.grad(along)(0.0), slope, rtol=1e-4, atol=1e-7)
+from tasks import UnknownTaskError, get_family, offline_tasks, parameter_count
+from tasks.images.convolutions import PatchConv2D
 
 
 def test_parameter_counts():
-    counts = {name: parameter_count(get_family(name)) for name in OFFLINE_FAMILIES}
+    counts = {name: parameter_count(get_family(name)) for name in offline_tasks()}
     assert counts["fashion_mnist_8x8_mlp32"] == 64 * 32 + 32 + 32 * 10 + 10
     assert counts["fashion_mnist_8x8_softmax"] == 650
     assert counts["fashion_mnist_8x8_conv16x32"] == 9 * 16 + 16 + 9 * 16 * 32 + 32 + 330
@@ -163,18 +85,51 @@ def test_patch_convolution_is_the_haiku_convolution(size, stride):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "near"),
     [
-        "nope",
-        "fashion_mnist_8x8_mlp",
-        "fashion_mnist_8x8_mlp32_swish",
-        "fashion_mnist_8x8_conv16_tanh",
-        "fashion_mnist_8x8_softmax32",
-        "fashion_mnist_8x9_mlp32",
-        "quadratic0",
+        ("nope", ""),
+        ("fashion_mnist_8x8_mlp", "; near it are fashion_mnist_8x8_mlp"),
+        ("fashion_mnist_8x8_mlp32_swish", "fashion_mnist_8x8_mlp32"),
+        ("fashion_mnist_8x8_conv16_tanh", "fashion_mnist_8x8_conv16x32"),
+        ("fashion_mnist_8x8_softmax32", "fashion_mnist_8x8_softmax"),
+        ("fashion_mnist_8x9_mlp32", "fashion_mnist_8x8_mlp32"),
+        ("quadratic0", "quadratic32"),
+        ("quadratics.4", "quadratics"),
+        ("quadratics.", "quadratics"),
     ],
 )
-def test_an_unknown_task_lists_the_legal_ones(name):
-    with pytest.raises(UnknownTaskError, match=f"unknown task '{name}'") as error:
+def test_an_unknown_task_is_told_what_there_is(name, near):
+    with pytest.raises(UnknownTaskError, match=f"unknown task {re.escape(repr(name))}") as error:
         get_family(name)
-    assert all(legal in str(error.value) for legal in OFFLINE_FAMILIES)
+    told = str(error.value)
+    assert near in told
+    assert "`python -m tasks list` has all of them" in told
+    assert "mlp32x32" in told
+
+
+def test_a_parametric_family_goes_by_its_name_and_a_member_by_its_number():
+    assert get_family("quadratics").name == "quadratics"
+    assert parameter_count(get_family("quadratics")) == 2
+    assert get_family("quadratics.3").name == "quadratics.3"
+    assert parameter_count(get_family("quadratics.3")) == 128
+
+
+def test_importing_the_zoo_is_quick_and_builds_nothing():
+    """Less than 0.3 s beside JAX, and none of what only a task that is built needs."""
+    code = """
+import sys, time
+import jax
+start = time.perf_counter()
+import tasks
+print(time.perf_counter() - start)
+print([name for name in ("haiku", "tensorflow_datasets", "matplotlib") if name in sys.modules])
+print([name for name in sys.modules if name.startswith("tasks.domains.")])
+print(jax._src.xla_bridge.backends_are_initialized())
+"""
+    outcomes = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    seconds, *rest = zip(*(outcome.stdout.splitlines() for outcome in outcomes), strict=True)
+    assert min(map(float, seconds)) < 0.3
+    assert [set(answer) for answer in rest] == [{"[]"}, {"[]"}, {"False"}]

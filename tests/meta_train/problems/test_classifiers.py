@@ -26,7 +26,7 @@ from meta_train.problems.image_classifier import (
     logits,
 )
 from meta_train.problems.learning_rate_schedule import learning_rate, learning_rate_schedule
-from tasks.image_families import draw_batch
+from tasks.images.families import draw_batch
 
 STEPS = 8
 WIDTH, HIDDEN, BATCH, CLASSES = 6, 2, 16, 3

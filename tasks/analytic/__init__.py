@@ -1,0 +1,1 @@
+"""Losses in closed form, and what families of them share."""

@@ -1,0 +1,1 @@
+"""Problems of sets and of graphs that are drawn by key: what has no order."""

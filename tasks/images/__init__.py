@@ -1,0 +1,1 @@
+"""Tasks on images: any data set with any model of `tasks.images.architectures`."""

@@ -1,0 +1,1 @@
+"""Procedural one-dimensional signals, drawn on the device."""

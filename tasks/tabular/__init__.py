@@ -1,0 +1,1 @@
+"""Tasks on tables of numbers: a few hundred rows, classes or a value to tell."""

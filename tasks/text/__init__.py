@@ -1,0 +1,1 @@
+"""Tasks on sequences of tokens: any text with any model of `tasks.text.architectures`."""
