@@ -113,21 +113,24 @@ def _plain_family(name: str, download: bool, batch_size: int | None) -> TaskFami
     """The family of a name without augmentations."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}: must be at least 1")
-    for grammar in grammars():
+    made = grammars()
+    for grammar in made:
         if (batch_size is None or grammar.sized) and (
             family := grammar.family(name, download, batch_size)
         ):
             return family
-    listed = _listed_family(name)
-    if listed is None and batch_size is None:
+    family = _listed_family(name) or next(
+        (found for grammar in made if (found := grammar.family(name, False, None))), None
+    )
+    if family is None:
         raise UnknownTaskError(name)
-    if listed is None or batch_size is not None:
+    if batch_size is not None:
         raise ValueError(
             f"`batch_size`={batch_size}: only tasks named by their data set take another "
             f"minibatch, not {name!r}; leave it out, or ask for less by the augmentation "
             "`+batch:N`"
         )
-    return listed
+    return family
 
 
 def _listed_family(name: str) -> TaskFamily | None:

@@ -82,7 +82,7 @@ def test_another_draw_is_another_run(undisturbed):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--config.task=quadratic8,nope",), "unknown task 'nope'; offline ones are"),
+        (("--config.task=quadratic8,nope",), "unknown task 'nope'; `python -m tasks list` has all"),
         (("--config.task=quadratic8,quadratic8=2",), "['quadratic8'] comes twice"),
         (("--config.task=quadratic8=-1,quadratic9",), "the weight '-1' of 'quadratic8' must be"),
         (("--config.task=quadratic8@5,quadratic9@9",), "no task takes part before update 5"),

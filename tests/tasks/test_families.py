@@ -90,7 +90,7 @@ def test_patch_convolution_is_the_haiku_convolution(size, stride):
         ("nope", ""),
         ("fashion_mnist_8x8_mlp", "; near it are fashion_mnist_8x8_mlp"),
         ("fashion_mnist_8x8_mlp32_swish", "fashion_mnist_8x8_mlp32"),
-        ("fashion_mnist_8x8_conv16_tanh", "fashion_mnist_8x8_conv16x32"),
+        ("fashion_mnist_8x8_conv16_swish", "fashion_mnist_8x8_conv16x32"),
         ("fashion_mnist_8x8_softmax32", "fashion_mnist_8x8_softmax"),
         ("fashion_mnist_8x9_mlp32", "fashion_mnist_8x8_mlp32"),
         ("quadratic0", "quadratic32"),
