@@ -1,6 +1,7 @@
 # make demo   meta-train an optimizer, evaluate it, show where the report is (7 to 15 minutes)
 # make test   what must hold before a change lands (10 to 15 minutes)
 # make test-all   the same with the long statistical and end-to-end tests (25 to 40 minutes)
+# make test-slow  the long ones alone, the whole zoo among them
 # Both make .venv first, with the versions of constraints.txt. PYTHON=python3.12 chooses another.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ WORKDIR ?= runs/$(PRESET)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint
+.PHONY: demo test test-all test-slow lint
 
 demo: $(READY)
 	$(BIN)/python -m meta_train --preset=$(PRESET) --workdir=$(WORKDIR)
@@ -22,6 +23,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest --numprocesses=2 -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,8 +9,11 @@ from tasks.augmentations import split_name
 from tasks.data.cache import cached_file
 from tasks.data.prepared import DataUnavailableError, cache_key, prepared_folder
 from tasks.data.tfds_images import load_tfds_images
+from tasks.data.tfds_text import load_tfds_text
 from tasks.images.names import set_and_resolution
 from tasks.images.sources import EMBEDDED
+from tasks.text.names import set_of_texts
+from tasks.text.sources import EMBEDDED as EMBEDDED_TEXTS
 
 
 class Prepared(NamedTuple):
@@ -29,7 +32,8 @@ class Prepared(NamedTuple):
     def in_words(self) -> str:
         """A sentence for a person."""
         if self.directory is None:
-            return f"{self.name} at {self.resolution} pixels comes with the package"
+            size = f" at {self.resolution} pixels" if self.resolution else ""
+            return f"{self.name}{size} comes with the package"
         if self.arrays is None:
             return f"{self.name} is prepared in {str(self.directory)!r}"
         return (
@@ -42,8 +46,8 @@ def prepare(name: str, resolution: int | None = None, progress: bool = True) -> 
     """Prepare a TFDS set, and its arrays at a resolution.
 
     Args:
-      name: of a set, as in `tfds.builder`, or of a task DATASET_RxR_MODEL, whose resolution it is
-        where none is given.
+      name: of a set, as in `tfds.builder`, or of a task: DATASET_RxR_MODEL, whose resolution it is
+        where none is given; DATASET_bytesL_MODEL or DATASET_wordsL_MODEL, whose texts are cached.
       resolution: pixels a side of the arrays to cache; None for none.
       progress: show a bar on standard error.
 
@@ -58,6 +62,8 @@ def prepare(name: str, resolution: int | None = None, progress: bool = True) -> 
     if resolution is not None and resolution < 1:
         raise ValueError(f"`resolution`={resolution}: must be at least 1")
     base, _ = split_name(name)
+    if texts := set_of_texts(base):
+        return _prepare_texts(texts)
     if task := set_and_resolution(base):
         base, resolution = task[0], resolution or task[1]
     if resolution is not None and (base, resolution) in EMBEDDED:
@@ -80,3 +86,11 @@ def prepare(name: str, resolution: int | None = None, progress: bool = True) -> 
             "set LEARNED_OPT_CACHE to another folder"
         )
     return Prepared(base, directory, resolution, arrays, len(images.train[1]), held_out)
+
+
+def _prepare_texts(name: str) -> Prepared:
+    if name in EMBEDDED_TEXTS:
+        return Prepared(name, None, None, None, None, None)
+    directory = prepared_folder(name, download=True)
+    load_tfds_text(name)
+    return Prepared(name, directory, None, None, None, None)

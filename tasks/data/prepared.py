@@ -80,8 +80,9 @@ def prepared_folder(name: str, *, download: bool) -> Path:
     if directory is None:
         raise DataUnavailableError(
             f"the TFDS set {name!r} is not prepared under {str(data_dir())!r}; set TFDS_DATA_DIR "
-            "to the folder that holds it, or allow the download (`download=True`; on the command "
-            "line --config.download, or --download of the evaluation)"
+            f"to the folder that holds it, prepare it by `python -m tasks prepare {name}`, or "
+            "allow the download (`download=True`; on the command line --config.download, or "
+            "--download of the evaluation)"
         )
     return directory
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from tasks.architectures import forms
+from tasks.architectures import ModelName, forms
 from tasks.base import TaskFamily
 from tasks.catalogue import Grammar
 from tasks.text.architectures import architectures, parse_model
 from tasks.text.families import BATCH_SIZE, text_family
-from tasks.text.sources import UNITS, TextSource, listed_source, text_source
+from tasks.text.sources import KNOWN, UNITS, TextSource, listed_source, text_source
 
 _NAME = re.compile(
     rf"(?P<dataset>.+)_(?P<unit>{'|'.join(UNITS)})(?P<length>[1-9]\d*)_(?P<model>[a-z]\w*)"
@@ -28,20 +28,31 @@ def listed_text_family(name: str) -> TaskFamily:
     return family
 
 
+def set_of_texts(name: str) -> str | None:
+    """The set in the name of a task, embedded or of TFDS; None where it is no such name."""
+    parts = _parts(name)
+    return parts and KNOWN.get(parts[0], parts[0])
+
+
 def _family(name: str, download: bool, batch_size: int | None) -> TaskFamily | None:
     source = partial(text_source, download=download)
     return _named(name, source, BATCH_SIZE if batch_size is None else batch_size)
 
 
 def _named(name: str, source: Callable[[str], TextSource], batch_size: int) -> TaskFamily | None:
+    parts = _parts(name)
+    if parts is None:
+        return None
+    dataset, unit, length, model = parts
+    return text_family(name, source(dataset), unit, length, model, batch_size=batch_size)
+
+
+def _parts(name: str) -> tuple[str, str, int, ModelName] | None:
     match = _NAME.fullmatch(name)
     model = match and parse_model(match["model"])
     if not match or not model or int(match["length"]) > LONGEST:
         return None
-    dataset = source(match["dataset"])
-    return text_family(
-        name, dataset, match["unit"], int(match["length"]), model, batch_size=batch_size
-    )
+    return match["dataset"], match["unit"], int(match["length"]), model
 
 
 def _form() -> str:

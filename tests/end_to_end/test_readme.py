@@ -11,7 +11,7 @@ import pytest
 
 from learned_opt import RULES
 from meta_train.estimators import ESTIMATORS as registry
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED
 from tests.end_to_end.commands import environment, start
 from tests.meta_train.hosts.company import free_port
 
@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 ESTIMATORS = (ROOT / "docs/estimators.md").read_text()
 ENGINE = (ROOT / "docs/engine.md").read_text()
 LEARNED_OPTIMIZERS = (ROOT / "docs/learned_optimizers.md").read_text()
+TASKS = (ROOT / "docs/tasks.md").read_text()
 
 
 def blocks_of(text):
@@ -30,6 +31,21 @@ def commands_of(text):
     return [line.split("#")[0].strip() for line in lines]
 
 
+def follow(commands, folder, shorter, **changes):
+    """Run them one after the other; ``shorter``: arguments that follow those of a module."""
+    for command in commands:
+        python, dash_m, module, *arguments = shlex.split(command)
+        assert (python, dash_m) == ("python", "-m")
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments, *shorter[module].split()],
+            cwd=folder,
+            env=environment(**changes),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
 BLOCKS = blocks_of(README)
 COMMANDS = commands_of(README)
 ON_TWO_HOSTS = [command for command in COMMANDS if "--coordinator" in command]
@@ -39,13 +55,14 @@ SHORTER = {
     "--config.length_min=20 --config.length_max=20",
     "meta_train.evaluate": "--suite=tiny",
     "meta_train.reproduce": "--seeds=1",
+    "tasks": "",
 }
 
 
 def test_the_kinds_of_blocks_are_known():
     assert {kind for kind, _ in BLOCKS} == {"sh", "python"}
     assert COMMANDS[:2] == ["make demo", "make test"]
-    assert all(command.startswith(("make ", "python -m meta_train")) for command in COMMANDS)
+    assert all(command.startswith(("make ", "python -m ")) for command in COMMANDS)
 
 
 def test_the_snippets_run_one_after_the_other(capsys):
@@ -79,40 +96,17 @@ def test_the_snippets_of_the_learned_optimizers_run():
 @pytest.mark.slow
 def test_the_commands_of_the_learned_optimizers_run(tmp_path):
     shutil.copy(ROOT / "tests/golden/celo2.msgpack", tmp_path / "theta.state")
-    for command in commands_of(LEARNED_OPTIMIZERS):
-        python, *arguments = shlex.split(command)
-        assert python == "python"
-        shorter = (
-            ["--parameters=2000", "--turns=1", "--rules=mlp"] if "benchmark" in command else []
-        )
-        done = subprocess.run(
-            [sys.executable, *arguments, *shorter],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    commands = commands_of(LEARNED_OPTIMIZERS)
+    shorter = dict.fromkeys(("checkpoints.convert", "checkpoints.export"), "")
+    shorter["learned_opt.benchmark"] = "--parameters=2000 --turns=1 --rules=mlp"
+    follow(commands, tmp_path, shorter)
     assert (tmp_path / "runs/numpy/optimizer.py").is_file()
     assert (tmp_path / "runs/celo2/manifest.json").is_file()
 
 
 @pytest.mark.slow
 def test_the_commands_run_one_after_the_other(tmp_path):
-    for command in COMMANDS[2:]:
-        if command in ON_TWO_HOSTS:
-            continue
-        python, *arguments = shlex.split(command)
-        assert python == "python"
-        shorter = SHORTER[arguments[1]].split()
-        done = subprocess.run(
-            [sys.executable, *arguments, *shorter],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    follow([c for c in COMMANDS[2:] if c not in ON_TWO_HOSTS], tmp_path, SHORTER)
     assert (tmp_path / "runs/mine/optimizer/manifest.json").is_file()
     assert (tmp_path / "runs/mine/evaluation/report.html").is_file()
     assert (tmp_path / "runs/experiments/index.html").is_file()
@@ -137,6 +131,29 @@ def test_the_commands_of_two_hosts_run_side_by_side(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "tfds").is_dir(), reason="the prepared Fashion-MNIST is not here")
+def test_the_commands_of_the_tasks_run(tmp_path):
+    """With the set that is prepared here in the place of those to be downloaded."""
+    shorter = {
+        "tasks": "",
+        "meta_train": "--config.updates=2 --config.warmup=1 --config.log_every=2 "
+        "--config.particles=4 --config.length_min=10 --config.length_max=20",
+        "meta_train.evaluate": "--suite=tiny",
+    }
+    commands = [
+        re.sub("prepare .*", "prepare fashion_mnist_14x14_mlp32", command).replace(
+            "suite:meta_train", "suite:held_out_width"
+        )
+        for command in commands_of(TASKS)
+    ]
+    folders = {"TFDS_DATA_DIR": str(SHARED / "tfds"), "LEARNED_OPT_CACHE": str(tmp_path / "cache")}
+    follow(commands, tmp_path, shorter, **folders)
+    assert (tmp_path / "fashion_mnist_8x8_mlp32.png").is_file()
+    assert (tmp_path / "runs/zoo/depth/report.html").is_file()
+    assert (tmp_path / "runs/streamed/optimizer/manifest.json").is_file()
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_engine_run(tmp_path):
     shorter = {
         "meta_train": "--config.updates=4 --config.warmup=2 --config.log_every=4",
@@ -145,16 +162,7 @@ def test_the_commands_of_the_engine_run(tmp_path):
     }
     commands = commands_of(ENGINE)
     assert {shlex.split(command)[2] for command in commands} == set(shorter)
-    for command in commands:
-        _, _, module, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments, *shorter[module].split()],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    follow(commands, tmp_path, shorter)
     assert (tmp_path / "figures.json").is_file()
     assert (tmp_path / "DIR/sweep.png").is_file()
     assert (tmp_path / "runs/tasks/optimizer/manifest.json").is_file()

@@ -14,6 +14,7 @@ import tasks.data.tfds_text as tfds_text
 from tasks import DataUnavailableError, get_family
 from tasks.data.cache import cache_dir
 from tasks.data.embedded import load_shakespeare
+from tasks.data.prepare import prepare
 from tasks.data.text import (
     END,
     TextSet,
@@ -111,6 +112,15 @@ def test_bytes_are_their_places_in_the_alphabet():
     assert again == split_text(load_shakespeare())["test"][:1000].tobytes()
     with pytest.raises(ValueError, match=r"`alphabet`=b'ab' lacks the bytes b'cd' of the text"):
         encode_bytes(np.frombuffer(b"abdca", np.uint8), b"ab")
+
+
+def test_a_task_names_the_texts_to_prepare(data_dir, monkeypatch):
+    made = prepare("tales_bytes8_gru16+batch:4", progress=False)
+    assert (made.name, made.directory.parent) == ("tales", data_dir / "tales")
+    assert "tales is prepared in" in made.in_words()
+    monkeypatch.setattr(tfds_text, "open_prepared", None)  # the cached texts have to do
+    assert get_family("tales_bytes8_gru16").load()["train"]["tokens"].size
+    assert prepare("shakespeare_words8_gru16").in_words() == "shakespeare comes with the package"
 
 
 def test_documents_are_whole_in_one_split():
