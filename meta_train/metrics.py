@@ -8,10 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-
 from checkpoints.steady_clock import now
 from meta_train.files import write_text
 from meta_train.workdir import METRICS, TENSORBOARD
@@ -67,21 +63,29 @@ class _Board:
     """
 
     def __init__(self, folder: Path, *, purge_step: int):
+        # Here, for it imports PyTorch where that is installed: two seconds of every command.
+        from tensorboardX import event_file_writer, proto
+
+        self._proto = proto
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads files in the order of their names, which else begin with the time.
         number = sum(1 for _ in folder.iterdir())
-        self._events = EventsWriter(str(folder / f"events.{number:06d}"), f".{os.getpid()}")
-        self._add(purge_step, session_log=SessionLog(status=SessionLog.START))
+        name = str(folder / f"events.{number:06d}")
+        self._events = event_file_writer.EventsWriter(name, f".{os.getpid()}")
+        log = proto.event_pb2.SessionLog
+        self._add(purge_step, session_log=log(status=log.START))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self._add(step, summary=Summary(value=values))
+        summary = self._proto.summary_pb2.Summary
+        values = [summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._add(step, summary=summary(value=values))
 
     def close(self) -> None:
         self._events.close()
 
     def _add(self, step: int, **content: Any) -> None:
-        self._events.write_event(Event(wall_time=now(), step=step, **content))
+        event = self._proto.event_pb2.Event(wall_time=now(), step=step, **content)
+        self._events.write_event(event)
         self._events.flush()
 
 

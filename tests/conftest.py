@@ -14,7 +14,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"  # compiles sooner
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # compiles sooner
 )
 os.environ["LEARNED_OPT_CACHE"] = str(CACHE)
 

@@ -102,8 +102,13 @@ def test_the_scale_of_a_constant_axis_is_that_of_the_whole_tensor():
     )
 
 
-@pytest.mark.parametrize("decays", [DECAYS, Decays((0.9, 0.99), (0.95, 0.8), (0.5, 0.8))])
-@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3), (2, 7, 4, 5)])
+OTHER_DECAYS = Decays((0.9, 0.99), (0.95, 0.8), (0.5, 0.8))
+
+
+@pytest.mark.parametrize("decays", [DECAYS, pytest.param(OTHER_DECAYS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((5, 3), marks=pytest.mark.slow), (3, 5), (4, 2, 3), (2, 7, 4, 5)]
+)
 @pytest.mark.parametrize("scales_of", [scales.scales_of_tensor, scales.scales_of_matrices])
 def test_scales_from_one_pass_are_those_of_the_features(scales_of, shape, decays, monkeypatch):
     gradient, parameter = draw(*shape), draw(*shape, seed=1)

@@ -126,7 +126,13 @@ def one_step(rule, tensors, theta, gradient):
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if i == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for i, name in enumerate(WIDTHS)
+    ],
+)
 def test_derivatives_and_many_thetas_at_once(name, monkeypatch):
     """One tensor after another of every batch: θ alone, gradients alone, both, and both twice."""
     rule, theta = made(name, (4, 4))

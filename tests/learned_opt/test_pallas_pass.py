@@ -86,7 +86,13 @@ def assert_within(actual, expected, tolerance=1e-6):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * largest, err_msg=name)
 
 
-@pytest.mark.parametrize(("name", "hidden"), RULES_AND_WIDTHS)
+ONE_OF_EACH_RULE = [
+    one if one in RULES_AND_WIDTHS[1:3] else pytest.param(*one, marks=pytest.mark.slow)
+    for one in RULES_AND_WIDTHS
+]
+
+
+@pytest.mark.parametrize(("name", "hidden"), ONE_OF_EACH_RULE)
 def test_a_rule_on_a_gpu_is_the_plain_one_at_every_step(name, hidden, request):
     rule, theta = make(name, hidden)
     expected, expected_state = trajectory(rule, theta)
@@ -227,7 +233,11 @@ def lowered(function, *arguments, platform="cuda"):
 
 @pytest.mark.parametrize(
     ("name", "hidden", "platform"),
-    [*((*one, "cuda") for one in RULES_AND_WIDTHS), (*RULES_AND_WIDTHS[-1], "rocm")],
+    [
+        (*RULES_AND_WIDTHS[0], "cuda"),
+        *(pytest.param(*one, "cuda", marks=pytest.mark.slow) for one in RULES_AND_WIDTHS[1:]),
+        (*RULES_AND_WIDTHS[-1], "rocm"),
+    ],
 )
 def test_rules_lower_to_the_kernel_for_gpus_and_the_plain_form_elsewhere(
     name, hidden, platform, monkeypatch

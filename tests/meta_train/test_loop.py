@@ -167,6 +167,7 @@ def finished(config, workdir):
     return read(workdir / "optimizer")
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_too_much_ends_saved_and_can_go_on(tmp_path):
     """With a limit at the median itself many updates explode, once there is a median."""
     strict = dataclasses.replace(CONFIG, gradient_limit=1.0001, updates=120, max_skipped=3)

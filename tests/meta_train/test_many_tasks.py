@@ -145,7 +145,11 @@ def independent(config, updates):
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, ALL, pytest.param(NORMALIZED, marks=pytest.mark.slow)],
+    [
+        pytest.param(CONFIG, marks=pytest.mark.slow),
+        ALL,
+        pytest.param(NORMALIZED, marks=pytest.mark.slow),
+    ],
     ids=["drawn", "all", "normalized"],
 )
 def test_an_update_is_made_from_the_shares_of_the_tasks_own_gradients(config):

@@ -68,6 +68,7 @@ def test_the_prediction_is_near_the_compilers_figure(task, changes):
     assert FEW < memory.total / figure(compiled) < MANY
 
 
+@pytest.mark.slow
 def test_a_list_holds_all_its_tasks_and_works_on_one_at_a_time():
     names = ("quadratic32", "fashion_mnist_8x8_mlp8")
     config = dataclasses.replace(TINY, task=",".join(names), devices=1)

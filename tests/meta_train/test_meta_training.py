@@ -64,7 +64,11 @@ def test_metrics_are_means_over_the_row_so_far(reference):
         assert 0 < metrics["meta_loss"] < 2
 
 
-@pytest.mark.parametrize(("devices", "block"), [(1, 8), (1, 1), (4, 2), (8, 1)])
+def _slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("devices", "block"), [_slow(1, 8), (1, 1), (4, 2), _slow(8, 1)])
 def test_the_same_theta_on_any_number_of_devices(reference, devices, block):
     config = dataclasses.replace(CONFIG, devices=devices, block=block)
     state, _ = theta_after(config, [12])

@@ -38,8 +38,9 @@ def check_batches(family, splits):
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert _differ(first, other)
     assert len(traces) == 1
-    scored = [family.examples(splits[split], 50) for split in SPLITS]
-    jax.tree.map(np.testing.assert_array_equal, scored[0], family.examples(splits["train"], 50))
+    examples = jax.jit(lambda arrays: family.examples(arrays, 50))
+    scored = [examples(splits[split]) for split in SPLITS]
+    jax.tree.map(np.testing.assert_array_equal, scored[0], examples(splits["train"]))
     if family.load()["train"]:
         assert _differ(scored[0], scored[3])
     check_splits_are_disjoint(splits)
@@ -114,22 +115,21 @@ def check_gradient(family, splits):
     """∇ loss is that of finite differences, in double precision; so no kink lies between."""
     key = jax.random.key(3)
     cfg = family.sample(key)
-    params, model_state = family.build(cfg).init(key)
-    batch = family.batch(key, splits["train"])
+    params, model_state = jax.jit(family.build(cfg).init)(key)
+    batch = jax.jit(family.batch)(key, splits["train"])
     direction = jax.tree.map(lambda p: jax.random.normal(key, p.shape, p.dtype), params)
     norm = optax.tree.norm(direction)
     direction = jax.tree.map(lambda d: d / norm, direction)
     with jax.enable_x64(True):
 
-        @jax.jit
         def along(step):
             moved = jax.tree.map(lambda p, d: p + step * d, _double(params), _double(direction))
             task = family.build(_double(cfg))
             return task.loss(moved, _double(model_state), key, _double(batch))[0]
 
-        step = 1e-6
-        slope = (along(step) - along(-step)) / (2 * step)
-        np.testing.assert_allclose(jax.grad(along)(0.0), slope, rtol=1e-4, atol=1e-7)
+        step, both = 1e-6, jax.jit(jax.value_and_grad(along))  # one program for all three
+        slope = (both(step)[0] - both(-step)[0]) / (2 * step)
+        np.testing.assert_allclose(both(0.0)[1], slope, rtol=1e-4, atol=1e-7)
 
 
 def _double(tree):

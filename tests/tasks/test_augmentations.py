@@ -381,6 +381,7 @@ def test_the_same_one_twice_draws_twice():
     assert float(cfg["scale"]["x"]) != float(cfg["task"]["scale"]["x"])
 
 
+@pytest.mark.slow
 def test_all_of_them_together_are_meta_trained():
     """On two devices, by an estimator that keeps every particle's state; twice the same."""
     task = "+".join(("fashion_mnist_8x8_mlp32", *(t for t in TABLE if t != "cast:float16")))

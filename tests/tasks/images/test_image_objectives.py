@@ -27,7 +27,7 @@ def test_a_drawn_activation_is_the_one_that_its_number_names():
     x = jnp.linspace(-2, 2, 9)
     for number, activation in enumerate(DRAWN.values()):
         drawn = activation_of({"activation": number}, "varied")
-        np.testing.assert_allclose(drawn(x), activation(x), rtol=1e-6)
+        np.testing.assert_allclose(drawn(x), activation(x), rtol=1e-6, atol=1e-6)
     assert activation_of({}, "sigmoid") is ACTIVATIONS["sigmoid"]
     drawn = jax.vmap(sample_noisy_variation)(jax.random.split(jax.random.key(0), 200))
     assert set(np.asarray(drawn["activation"])) == set(range(len(DRAWN)))
