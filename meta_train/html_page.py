@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no script, no request to a network."""
+"""One self-contained HTML page: no request to a network."""
 
 STYLE = """
 :root { color-scheme: light dark; }

@@ -2,7 +2,7 @@
 
 python -m meta_train.evaluate --optimizer=NAME_OR_PATH --suite=NAME --workdir=DIR
 
-Writes report.html, report.md and report.json into DIR.
+Writes report.html, report.md, report.json, report.csv and the raw runs into DIR.
 """
 
 from meta_train.interrupts import end_at_once_on_signals

@@ -1,102 +1,161 @@
-"""The command `python -m meta_train.evaluate`: from a suite's tasks to the three files."""
+"""The command `python -m meta_train.evaluate`: from the tasks of a suite to a report."""
 
-import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from absl import flags
 
 import learned_opt
-from learned_opt import LearnedOptimizer
-from meta_train.command_line import given_directory, run_command, say
-from meta_train.evaluate.baselines import BASELINES
-from meta_train.evaluate.render import results_for_terminal, to_html, to_markdown
-from meta_train.evaluate.report import make_report, read_envelope
-from meta_train.evaluate.runs import Trainer
-from meta_train.evaluate.scoring import LEARNED, score_task
-from meta_train.files import make_directory, write_json, write_text
-from meta_train.runtime import set_up_jax
-from tasks import TaskFamily, get_family
-from tasks.suites import Suite, get_suite, suite_names
-
-OPTIMIZER = flags.DEFINE_string(
-    "optimizer", None, "Directory of a saved optimizer, or the name of a shipped one."
+from learned_opt import PortableOptimizer
+from meta_train.command_line import given_directory, run_command
+from meta_train.config import ConfigError
+from meta_train.evaluate.baselines import BASELINES, REFERENCE
+from meta_train.evaluate.learned import short_names
+from meta_train.evaluate.measured import measure_all, peak_memory
+from meta_train.evaluate.report.data import make_report
+from meta_train.evaluate.report.envelope import check_meta_training
+from meta_train.evaluate.report.files import write_report
+from meta_train.evaluate.request import (
+    BUDGETS,
+    SECTIONS,
+    Budget,
+    Request,
+    make_request,
+    write_request,
 )
-SUITE = flags.DEFINE_string("suite", "demo", f"Tasks to evaluate on: {', '.join(suite_names())}.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the report.")
+from meta_train.evaluate.sections import Sections
+from meta_train.evaluate.store import Store
+from meta_train.evaluate.suite_file import EvaluatedSuite, find_suite
+from meta_train.evaluate.trainers import Trainers
+from meta_train.files import sole_use
+from meta_train.runtime import provenance, set_up_jax
+from tasks import TaskFamily, get_family
+from tasks.suites import suite_names
+
+OPTIMIZER = flags.DEFINE_list(
+    "optimizer", None, "Directories of saved optimizers, or names of shipped ones."
+)
+SUITE = flags.DEFINE_string(
+    "suite",
+    "demo",
+    f"Tasks: a suite ({', '.join(suite_names())}), a .toml file, or TASK,TASK@STEPS,….",
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the report and the raw runs.")
+BUDGET = flags.DEFINE_enum(
+    "budget", "fast", list(BUDGETS), "Baselines, rates and sections: fast, or full."
+)
+RIVALS = flags.DEFINE_list(
+    "baselines", None, f"Baselines in place of the budget's: {', '.join(BASELINES)}."
+)
+SHOWN = flags.DEFINE_list(
+    "sections", None, f"Sections in place of the budget's: {', '.join(SECTIONS)}."
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Scored seeds of every task, in place of the suite's.", lower_bound=1
+)
+SHARD = flags.DEFINE_string(
+    "shard", "1/1", "i/n: train the i-th of n parts of the tasks, 1 ≤ i ≤ n, as one of n machines."
+)
 DOWNLOAD = flags.DEFINE_bool("download", False, "Prepare TFDS sets that are not there.")
 flags.mark_flags_as_required(["optimizer", "workdir"])
 
-COMPILERS = 2  # threads; XLA compiles outside Python's lock
+
+class Inputs(NamedTuple):
+    """What an evaluation works with; ``saved``: {name: the optimizer}."""
+
+    request: Request
+    families: Mapping[str, TaskFamily]
+    data: Mapping[str, Any]
+    saved: Mapping[str, PortableOptimizer]
 
 
 def main() -> int:
-    """Evaluate, and write the three files of the report."""
-    suite = get_suite(SUITE.value)
+    """Evaluate, write the report, and end with status 3 where a threshold is not reached."""
     workdir = given_directory(WORKDIR.value)
+    budget, shard = _budget(), _shard(SHARD.value)
     set_up_jax()
-    optimizer = learned_opt.read(OPTIMIZER.value)
-    read_envelope(optimizer)  # refused now, not after the training
-    families = {
-        task.family: get_family(task.family, download=DOWNLOAD.value) for task in suite.tasks
+    names = short_names(OPTIMIZER.value)
+    saved = {n: learned_opt.read(s) for n, s in zip(names, OPTIMIZER.value, strict=True)}
+    for optimizer in saved.values():
+        check_meta_training(optimizer.manifest)  # refused now, not after the training
+    suite = find_suite(SUITE.value, download=DOWNLOAD.value)
+    inputs = _inputs(suite, saved, budget)
+    with sole_use(workdir):
+        return write_report(workdir, evaluate(inputs, workdir, shard))
+
+
+def _inputs(
+    suite: EvaluatedSuite, saved: Mapping[str, PortableOptimizer], budget: Budget
+) -> Inputs:
+    tasks = suite.suite.tasks
+    if SEEDS.value is not None:
+        tasks = tuple(task._replace(seeds=SEEDS.value) for task in tasks)
+    families = {task.family: get_family(task.family, download=DOWNLOAD.value) for task in tasks}
+    data = {name: family.load() for name, family in families.items()}
+    sources = dict(zip(saved, OPTIMIZER.value, strict=True))
+    request = make_request(
+        suite._replace(suite=suite.suite._replace(tasks=tasks)),
+        families,
+        data,
+        {name: (sources[name], optimizer) for name, optimizer in saved.items()},
+        budget,
+    )
+    return Inputs(request, families, data, saved)
+
+
+def evaluate(inputs: Inputs, workdir: Path, shard: tuple[int, int]) -> dict[str, Any]:
+    """Train what is not kept of this shard's tasks, and make the report of all."""
+    request = inputs.request
+    contestants, store = request.contestants(inputs.saved), Store(workdir)
+    made = {
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
+        "peak_memory_bytes": None,  # known at the end
     }
-    make_directory(workdir)
-    report = evaluate(optimizer, suite, families)
-    write_json(workdir / "report.json", report)
-    write_text(workdir / "report.md", to_markdown(report))
-    write_text(workdir / "report.html", to_html(report))
-    print(f"\n{results_for_terminal(report)}\n")
-    print("\n".join(str(workdir / f"report.{kind}") for kind in ("html", "md", "json")))
-    return 0
+    write_request(workdir, request, made)
+    mine = [task.name for i, task in enumerate(request.tasks) if i % shard[1] == shard[0] - 1]
+    with Trainers(inputs.families, inputs.data) as trainers:
+        measured = measure_all(request, contestants, store, mine, trainers)
+        sections = Sections(request, contestants, measured.results, store, trainers, mine)
+        extras = sections.measure()
+    made["peak_memory_bytes"] = peak_memory()
+    write_request(workdir, request, made)
+    return make_report(request, contestants, measured.results, measured.files, made, extras)
 
 
-def evaluate(
-    optimizer: learned_opt.PortableOptimizer, suite: Suite, families: Mapping[str, TaskFamily]
-) -> dict[str, Any]:
-    """Train on every task of the suite, and make the report of it."""
-    rules = {LEARNED: optimizer.optimizer, **BASELINES}
-    theta = jax.tree.map(np.asarray, optimizer.theta)
-    results = []
-    with ThreadPoolExecutor(COMPILERS) as pool:
-        trainers = _compile_all(suite, families, rules, pool)
-        for i, task in enumerate(suite.tasks):
-            started = time.perf_counter()
-            ready = {name: future.result() for name, future in trainers[task.family].items()}
-            result = score_task(task, ready, theta, tuning_seeds=suite.tuning_seeds)
-            results.append((families[task.family], result))
-            say(
-                f"[{i + 1}/{len(suite.tasks)}] {task.family} @ {task.steps}: "
-                f"{time.perf_counter() - started:.1f} s"
+def _budget() -> Budget:
+    """The budget of the flags.
+
+    Raises:
+      ConfigError: a name is unknown, or the reference is left out.
+    """
+    budget = BUDGETS[BUDGET.value]
+    if RIVALS.value is not None:
+        _known("baselines", RIVALS.value, BASELINES)
+        if REFERENCE not in RIVALS.value:
+            raise ConfigError(
+                f"--baselines={','.join(RIVALS.value)!r} must have {REFERENCE!r}, which all "
+                "others are compared with"
             )
-    return make_report(optimizer, OPTIMIZER.value, suite.name, results)
+        budget = budget._replace(baselines=tuple(dict.fromkeys(RIVALS.value)))
+    if SHOWN.value is not None:
+        _known("sections", SHOWN.value, SECTIONS)
+        budget = budget._replace(sections=tuple(SHOWN.value))
+    return budget
 
 
-def _compile_all(
-    suite: Suite,
-    families: Mapping[str, TaskFamily],
-    rules: Mapping[str, LearnedOptimizer],
-    pool: ThreadPoolExecutor,
-) -> dict[str, dict[str, Future[Trainer]]]:
-    """Begin to compile every family × rule, in the order of the suite."""
-    horizons: dict[str, int] = {}
-    for task in suite.tasks:
-        horizons.setdefault(task.family, task.steps)
+def _known(flag: str, names: Sequence[str], legal: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in legal]:
+        raise ConfigError(f"--{flag}: unknown {unknown}; legal ones: {', '.join(legal)}")
 
-    def compiled(family: str, rule: LearnedOptimizer, splits: Mapping[str, Any]) -> Trainer:
-        trainer = Trainer(families[family], splits, rule, horizon=horizons[family])
-        trainer.compile()
-        return trainer
 
-    futures: dict[str, dict[str, Future[Trainer]]] = {}
-    for family in horizons:
-        splits = families[family].load()
-        futures[family] = {
-            name: pool.submit(compiled, family, rule, splits) for name, rule in rules.items()
-        }
-    return futures
+def _shard(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise ConfigError(f"--shard={text!r} must be i/n with 1 ≤ i ≤ n, as 1/3")
+    return int(i), int(n)
 
 
 def run() -> None:

@@ -1,6 +1,6 @@
-"""Training runs of one task with one optimizer, many at a time.
+"""Training runs of one task with one optimizer: all of them in one compiled call.
 
-A run is a seed and a θ: its task, initial parameters and minibatches come from the seed
+A run is a seed and settings: its task, initial parameters and minibatches come from the seed
 alone, so that the runs of two optimizers with one seed are a pair.
 """
 
@@ -12,12 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt import LearnedOptimizer
-from meta_train.parallel import default_block, device_mesh, replicated, split_leading, split_rows
+from meta_train.evaluate.contestant import Contestant, Settings
+from meta_train.parallel import (
+    default_block,
+    device_mesh,
+    replicated,
+    row_devices,
+    split_leading,
+    split_rows,
+)
 from meta_train.problems.optimizer_training import optimizer_training
 from tasks import TaskFamily
 
-RUNS_AT_ONCE = 32
+RUNS_AT_ONCE = 128
+LARGEST_STATES = 1 << 30  # bytes, of all runs of a call
 POINTS = 20  # of a curve, in one horizon
 EXAMPLES = 1_000  # of a split, to score with
 SCORED_SPLITS = ("outer_validation", "test")
@@ -25,15 +33,18 @@ EVALUATION_KEY = 0x6576616C  # sets these runs apart from those of meta-training
 
 
 class RunSpec(NamedTuple):
-    """A seed, the rule's θ (NumPy), and how many inner steps to train for."""
+    """A seed, the contestant's settings, how many inner steps to train for, and whether the
+    losses on the way are wanted, or those of the end alone.
+    """
 
     seed: int
-    theta: Any
+    settings: Settings
     steps: int
+    curve: bool = True
 
 
 class Curve(NamedTuple):
-    """Losses of one run at P points of training; not finite where it diverged.
+    """Losses of one run at P points of training; NaN where it diverged.
 
     ``steps`` [P]: inner steps done, from 0 on; ``outer_validation``, ``test`` [P]: loss on
     the same examples at every point; ``train`` [P]: mean minibatch loss since the point
@@ -46,132 +57,201 @@ class Curve(NamedTuple):
     train: np.ndarray
 
 
-class _Rows(NamedTuple):
-    """Runs side by side, each leaf [RUNS_AT_ONCE, …]; ``length``: their steps in all;
-    ``total``: sum of minibatch losses.
+class _Row(NamedTuple):
+    """A run on its way, or many with a leading axis; ``length``: its steps in all; ``done`` of
+    them; ``total``: sum of minibatch losses since the last stop; ``fresh``: it has yet to begin.
     """
 
-    key: jax.Array
+    key: Any
     theta: Any
-    length: jax.Array
+    length: Any
+    done: Any
+    total: Any
     state: Any
-    total: jax.Array
+    fresh: Any
+
+
+class _Stops(NamedTuple):
+    """Where to go and look next, [rows, POINTS + 1]: steps done in all, and whether to score."""
+
+    until: Any
+    scored: Any
+
+
+def data_of(family: TaskFamily, splits: Mapping[str, Any]) -> Any:
+    """What trainers of a family read, on the devices of this process: once for all of them."""
+    scored = {s: family.examples(splits[s], EXAMPLES) for s in SCORED_SPLITS}
+    whole = replicated(device_mesh(jax.local_device_count(), jax.local_devices()))
+    return jax.device_put({"train": splits["train"], "scored": scored}, whole)
 
 
 class Trainer:
-    """Trains runs of a family with a rule: one program for any θ, seed and length."""
+    """Trains runs of a family with a contestant: one program for any settings, seed and length."""
 
     def __init__(
         self,
         family: TaskFamily,
-        splits: Mapping[str, Any],
-        optimizer: LearnedOptimizer,
+        data: Any,
+        contestant: Contestant,
         *,
         horizon: int,
+        most: int = RUNS_AT_ONCE,
     ):
-        """``horizon``: inner steps over which a curve has `POINTS` points."""
+        """``data``: of `data_of`; ``horizon``: inner steps over which a curve has `POINTS` points;
+        ``most``: runs of a call.
+        """
         self._interval = max(1, math.ceil(horizon / POINTS))
-        mesh = device_mesh(RUNS_AT_ONCE)
-        self._rows, self._whole = split_leading(mesh), replicated(mesh)
-        self._data = jax.device_put(
-            {
-                "train": splits["train"],
-                "scored": {s: family.examples(splits[s], EXAMPLES) for s in SCORED_SPLITS},
-            },
-            self._whole,
-        )
-        self._init_theta = optimizer.init
-        problem = optimizer_training(family, optimizer)
+        self._contestant = contestant
+        self._problem = optimizer_training(family, contestant.optimizer)
+        self._family = family
         root = jax.random.key(0)
-        self._state = jax.eval_shape(lambda: problem.init(root, optimizer.init(root)))
-
-        def advance(row: _Rows, shared: tuple[Any, jax.Array, jax.Array]) -> tuple[Any, Any]:
-            data, done, count = shared
-            start = jax.lax.cond(
-                done == 0,
-                lambda: (
-                    problem.begin(jax.random.fold_in(row.key, 0), row.theta, row.length),
-                    0 * row.total,
-                ),
-                lambda: (row.state, row.total),
-            )
-
-            def step(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
-                key = jax.random.fold_in(row.key, 1 + done + i)
-                state, loss = problem.step(key, row.theta, carry[0], {"train": data["train"]})
-                return state, carry[1] + loss
-
-            state, total = jax.lax.fori_loop(0, count, step, start)
-            task = family.build(state.configuration)
-            losses = {
-                split: task.loss(state.params, state.model_state, row.key, batch)[0]
-                for split, batch in data["scored"].items()
-            }
-            return (state, total), losses
-
-        layout = split_rows(mesh, default_block(RUNS_AT_ONCE // mesh.size))
-        self._advance = jax.jit(
-            layout.spread(lambda rows, shared: jax.vmap(advance, in_axes=(0, None))(rows, shared))
-        )
+        theta = contestant.optimizer.init(root)
+        self._theta = jax.tree.map(np.asarray, theta)
+        self._state = jax.eval_shape(lambda: self._problem.init(root, theta))
+        self.rows = rows_at_once(_bytes_of(self._state), most)
+        mesh = device_mesh(self.rows, jax.local_devices())
+        self._devices = row_devices(mesh)
+        self._split, self._data = split_leading(mesh), data
+        block = default_block(self.rows // self._devices)
+        advance = self._advance_one if block == 1 else jax.vmap(self._advance, in_axes=(0, None))
+        self._program = jax.jit(split_rows(mesh, block).spread(advance), donate_argnums=0)
         self._compiled: Any = None
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one run: parameters, optimizer state, and what else changes."""
+        return _bytes_of(self._state)
 
     def compile(self) -> None:
         """Compile ahead of the first call, in a thread of its own perhaps."""
-        theta = jax.tree.map(np.asarray, self._init_theta(jax.random.key(0)))
-        rows = self._begin([RunSpec(0, theta, 0)] * RUNS_AT_ONCE)
-        self._compiled = self._advance.lower(rows, self._shared(0, 0)).compile()
+        if self._compiled is None:
+            empty = np.zeros((self.rows, POINTS + 1))
+            rows = self._begin([None] * self.rows), _Stops(empty.astype(np.int32), empty > 0)
+            self._compiled = self._program.lower(jax.device_put(rows, self._split), self._data)
+            self._compiled = self._compiled.compile()
 
     def train(self, specs: Sequence[RunSpec]) -> list[Curve]:
         """The curve of every run, in the order given."""
-        if self._compiled is None:
-            self.compile()
+        self.compile()
         order = sorted(range(len(specs)), key=lambda i: specs[i].steps)
         curves: dict[int, Curve] = {}
-        for first in range(0, len(order), RUNS_AT_ONCE):
-            chosen = order[first : first + RUNS_AT_ONCE]
-            filled = [specs[i] for i in chosen] + [specs[chosen[-1]]] * (RUNS_AT_ONCE - len(chosen))
-            curves |= zip(chosen, self._train_together(filled), strict=False)
+        for first in range(0, len(order), self.rows):
+            chosen = order[first : first + self.rows]
+            curves |= zip(chosen, self._train_together([specs[i] for i in chosen]), strict=True)
         return [curves[i] for i in range(len(specs))]
 
     def _train_together(self, specs: Sequence[RunSpec]) -> list[Curve]:
-        rows = self._begin(specs)
-        longest = max(spec.steps for spec in specs)
-        points = sorted({*range(0, longest, self._interval), *(spec.steps for spec in specs)})
-        losses = []
-        for before, after in zip([0, *points], points, strict=False):
-            (state, total), loss = self._compiled(rows, self._shared(before, after - before))
-            rows = rows._replace(state=state, total=total)
-            losses.append({**loss, "train": total})
-        stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *jax.device_get(losses))
+        """Runs that fit into one call; as many calls as the longest has points for."""
+        places = self._dealt(len(specs))
+        held: list[RunSpec | None] = [None] * self.rows
+        for place, spec in zip(places, specs, strict=True):
+            held[place] = spec
+        points = [self._points(spec) for spec in specs]
+        rows = jax.device_put(self._begin(held), self._split)
+        parts = []
+        for first in range(0, max(map(len, points)), POINTS + 1):
+            stops = jax.device_put(self._stops(places, points, first), self._split)
+            rows, losses = self._compiled((rows, stops), self._data)
+            parts.append(losses)
+        losses = {
+            name: np.concatenate([np.asarray(part[name]) for part in parts], axis=1)
+            for name in parts[0]
+        }
         return [
-            self._curve(np.asarray(points), {k: v[i] for k, v in stacked.items()}, spec.steps)
-            for i, spec in enumerate(specs)
+            _curve(own, {name: values[place, : len(own)] for name, values in losses.items()})
+            for own, place in zip(points, places, strict=True)
         ]
 
-    def _curve(self, points: np.ndarray, losses: dict[str, np.ndarray], steps: int) -> Curve:
-        """The points of one run, without those that only its company has."""
-        own = (points == steps) | ((points < steps) & (points % self._interval == 0))
-        points, losses = points[own], {name: values[own] for name, values in losses.items()}
-        totals = losses.pop("train").astype(float)
-        train = np.full(len(points), np.nan)
-        with np.errstate(invalid="ignore"):  # of a run that diverged
-            train[1:] = np.diff(totals) / np.diff(points)
-        return Curve(steps=points, train=train, **losses)
+    def _dealt(self, count: int) -> list[int]:
+        """Rows for runs in the order of their lengths: each device gets some of every length."""
+        each = self.rows // self._devices
+        return [i % self._devices * each + i // self._devices for i in range(count)]
 
-    def _begin(self, specs: Sequence[RunSpec]) -> _Rows:
+    def _points(self, spec: RunSpec) -> list[int]:
+        return [*range(0, spec.steps, self._interval), spec.steps] if spec.curve else [spec.steps]
+
+    def _stops(self, places: Sequence[int], points: Sequence[Sequence[int]], first: int) -> _Stops:
+        """Those of a call, from the ``first`` point of every run on."""
+        until = np.zeros((self.rows, POINTS + 1), np.int32)
+        scored = np.zeros((self.rows, POINTS + 1), bool)
+        for place, own in zip(places, points, strict=True):
+            here = own[first : first + POINTS + 1]
+            until[place] = own[-1]
+            until[place, : len(here)] = here
+            scored[place, : len(here)] = True
+        return _Stops(until, scored)
+
+    def _begin(self, specs: Sequence[RunSpec | None]) -> _Row:
+        """Rows that have yet to begin; what stands for no run trains for no step."""
         root = jax.random.key(EVALUATION_KEY)
-        keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(
-            np.asarray([spec.seed for spec in specs])
+        seeds = np.asarray([spec.seed if spec else 0 for spec in specs])
+        thetas = [self._contestant.theta(s.settings) if s else self._theta for s in specs]
+        length = np.asarray([max(spec.steps, 1) if spec else 1 for spec in specs], np.int32)
+        count = len(specs)
+        return _Row(
+            key=jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds),
+            theta=jax.tree.map(lambda *x: np.stack(x), *thetas),
+            length=length,
+            done=np.zeros(count, np.int32),
+            total=np.zeros(count, np.float32),
+            state=jax.tree.map(lambda x: np.zeros((count, *x.shape), x.dtype), self._state),
+            fresh=np.ones(count, bool),
         )
-        theta = jax.tree.map(lambda *x: np.stack(x), *[spec.theta for spec in specs])
-        state = jax.tree.map(lambda x: np.zeros((len(specs), *x.shape), x.dtype), self._state)
-        length = np.asarray([max(spec.steps, 1) for spec in specs], np.int32)
-        rows = _Rows(keys, theta, jnp.asarray(length), state, jnp.zeros(len(specs), jnp.float32))
-        return jax.device_put(rows, self._rows)
 
-    def _shared(self, done: int, count: int) -> tuple[Any, jax.Array, jax.Array]:
-        return (
-            self._data,
-            jax.device_put(np.int32(done), self._whole),
-            jax.device_put(np.int32(count), self._whole),
+    def _advance_one(self, rows_and_stops: Any, data: Any) -> Any:
+        """A block of one row without a vmap, which would compute both sides of every condition."""
+        one = jax.tree.map(lambda x: x[0], rows_and_stops)
+        return jax.tree.map(lambda x: x[None], self._advance(one, data))
+
+    def _advance(self, row_and_stops: tuple[_Row, _Stops], data: Any) -> tuple[_Row, Any]:
+        """One row from stop to stop, and its losses there [POINTS + 1]."""
+        row, stops = row_and_stops
+        state = jax.lax.cond(
+            row.fresh,
+            lambda: self._problem.begin(jax.random.fold_in(row.key, 0), row.theta, row.length),
+            lambda: row.state,
         )
+
+        def step(row: _Row) -> _Row:
+            key = jax.random.fold_in(row.key, 1 + row.done)
+            state, loss = self._problem.step(key, row.theta, row.state, {"train": data["train"]})
+            return row._replace(state=state, total=row.total + loss, done=row.done + 1)
+
+        def stop(row: _Row, stop: _Stops) -> tuple[_Row, Any]:
+            row = jax.lax.while_loop(lambda row: row.done < stop.until, step, row)
+            losses = jax.lax.cond(
+                stop.scored,
+                lambda: {s: self._loss(row, data["scored"][s]) for s in SCORED_SPLITS},
+                lambda: {s: jnp.float32(jnp.nan) for s in SCORED_SPLITS},
+            )
+            return row._replace(total=jnp.zeros_like(row.total)), losses | {"train": row.total}
+
+        return jax.lax.scan(stop, row._replace(state=state, fresh=jnp.zeros_like(row.fresh)), stops)
+
+    def _loss(self, row: _Row, batch: Any) -> jax.Array:
+        state = row.state
+        params = self._contestant.scored(state.optimizer_state, state.params)
+        task = self._family.build(state.configuration)
+        return task.loss(params, state.model_state, row.key, batch)[0]
+
+
+def rows_at_once(state_bytes: int, most: int) -> int:
+    """Runs of a call: at most `LARGEST_STATES` bytes of state, and as many as are wanted.
+
+    The same number for every device, and at least one, so that a large task takes more calls
+    instead of more memory.
+    """
+    devices = jax.local_device_count()
+    fit = max(1, LARGEST_STATES // max(state_bytes, 1))
+    return max(min(-(-most // devices), fit // devices), 1) * devices
+
+
+def _bytes_of(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _curve(points: Sequence[int], losses: Mapping[str, np.ndarray]) -> Curve:
+    steps = np.asarray(points)
+    since = np.diff(steps, prepend=0)
+    train = np.where(since, np.asarray(losses["train"], float) / np.maximum(since, 1), np.nan)
+    return Curve(steps, np.asarray(losses["outer_validation"]), np.asarray(losses["test"]), train)

@@ -185,7 +185,10 @@ def test_a_disk_that_fills_up_is_named_and_the_run_can_go_on(tmp_path, finished)
     ("arguments", "told"),
     [
         (("--optimizer=nope", "--suite=tiny"), "no learned optimizer at 'nope'"),
-        (("--optimizer={good}", "--suite=nope"), "unknown suite 'nope'; legal ones: demo, tiny"),
+        (
+            ("--optimizer={good}", "--suite=nope"),
+            "--suite='nope' is no suite (legal ones: demo, tiny",
+        ),
         (("--optimizer={damaged}", "--suite=tiny"), "is damaged: its tensor"),
         (("--suite=tiny",), "--optimizer"),
         (("--optimizer={odd}", "--suite=tiny"), "`meta_training.horizons`=[]: must be two"),

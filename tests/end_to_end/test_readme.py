@@ -11,6 +11,7 @@ import pytest
 
 from learned_opt import RULES
 from meta_train.estimators import ESTIMATORS as registry
+from meta_train.evaluate.suite_file import find_suite
 from tests.conftest import ROOT, SHARED
 from tests.end_to_end.commands import environment, start
 from tests.meta_train.hosts.company import free_port
@@ -20,6 +21,7 @@ ESTIMATORS = (ROOT / "docs/estimators.md").read_text()
 ENGINE = (ROOT / "docs/engine.md").read_text()
 LEARNED_OPTIMIZERS = (ROOT / "docs/learned_optimizers.md").read_text()
 TASKS = (ROOT / "docs/tasks.md").read_text()
+EVALUATION = (ROOT / "docs/evaluation.md").read_text()
 
 
 def blocks_of(text):
@@ -154,6 +156,24 @@ def test_the_commands_of_the_tasks_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_evaluation_run(tmp_path):
+    shorter = {
+        "meta_train": "--preset=tiny --config.validate_every=10 --config.validation_suite=tiny",
+        "meta_train.evaluate": "",
+        "meta_train.report": "",
+    }
+    follow(commands_of(EVALUATION), tmp_path, shorter)
+    assert (tmp_path / "runs/evaluation/comparison.html").is_file()
+    assert (tmp_path / "runs/validated/optimizer_last/manifest.json").is_file()
+
+
+def test_the_suite_of_the_page_is_legal(tmp_path):
+    [suite] = [block for kind, block in blocks_of(EVALUATION) if kind == "toml"]
+    (tmp_path / "nightly.toml").write_text(suite)
+    assert find_suite(str(tmp_path / "nightly.toml")).suite.name == "nightly"
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_engine_run(tmp_path):
     shorter = {
         "meta_train": "--config.updates=4 --config.warmup=2 --config.log_every=4",
@@ -182,9 +202,10 @@ def test_make_demo_runs_whole_with_the_tiny_preset_and_suite(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "ratio to tuned Adam" in done.stdout
+    assert "Adam ÷ tiny" in done.stdout
     reports = tmp_path / "run/evaluation"
-    assert {p.name for p in reports.iterdir()} == {"report.html", "report.md", "report.json"}
+    found = {path.name for path in reports.glob("report.*")}
+    assert found == {"report.html", "report.md", "report.json", "report.csv"}
 
 
 def recipe(target):

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from meta_train.evaluate.statistics import bootstrap, interquartile_mean, weighted_mean
+from meta_train.evaluate.statistics.intervals import outside_of, student_quantile
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_weights_are_multiplicities():
     repeated = np.repeat(values, counts)
     assert interquartile_mean(values, counts) == pytest.approx(interquartile_mean(repeated))
     assert weighted_mean(values, counts) == pytest.approx(repeated.mean())
+    both = interquartile_mean(np.stack([values, values]), np.stack([counts, np.ones(4)]))
+    assert both == pytest.approx([interquartile_mean(repeated), interquartile_mean(values)])
 
 
 def test_every_stratum_weighs_the_same():
@@ -44,20 +47,23 @@ def test_every_stratum_weighs_the_same():
     assert estimate.value == pytest.approx(0.5)
 
 
-def test_the_interval_is_that_of_scipy_up_to_the_correction():
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 8, 30, 200])
+def test_students_quantile_is_that_of_scipy(freedom):
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_the_interval_is_that_of_scipy_at_the_expanded_percentiles():
     values = np.random.default_rng(0).lognormal(size=30)
-    estimate = bootstrap([values], seed=1, statistic=weighted_mean, resamples=20_000)
+    estimate = bootstrap([values], seed=1, statistic=weighted_mean, resamples=40_000)
+    outside = stats.norm.sf(np.sqrt(30 / 29) * stats.t.ppf(0.975, 29))
+    assert outside_of([values]) == pytest.approx(outside, rel=1e-6)
     theirs = stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20_000, random_state=2
-    ).confidence_interval
-    wider = np.sqrt(30 / 29)
+        (values,), np.mean, method="percentile", n_resamples=40_000, random_state=2,
+        confidence_level=1 - 2 * outside,
+    ).confidence_interval  # fmt: skip
     assert estimate.value == pytest.approx(values.mean())
-    assert estimate.value - estimate.low == pytest.approx(
-        wider * (values.mean() - theirs.low), rel=0.03
-    )
-    assert estimate.high - estimate.value == pytest.approx(
-        wider * (theirs.high - values.mean()), rel=0.03
-    )
+    assert estimate.value - estimate.low == pytest.approx(values.mean() - theirs.low, rel=0.03)
+    assert estimate.high - estimate.value == pytest.approx(theirs.high - values.mean(), rel=0.03)
 
 
 def test_the_seed_decides():
@@ -66,18 +72,73 @@ def test_the_seed_decides():
     assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seeds", [10, 16, 64])
-def test_intervals_cover_the_truth_about_95_times_of_100(seeds):
-    """Two tasks with their own spread; the truth of a normal's IQM is its mean."""
+def test_resamples_in_parts_are_as_good(monkeypatch):
+    values = [np.random.default_rng(0).normal(size=12)]
+    whole = bootstrap(values, seed=3)
+    monkeypatch.setattr("meta_train.evaluate.statistics.intervals.AT_ONCE", 12 * 1000)
+    parts = bootstrap(values, seed=3)
+    np.testing.assert_allclose(parts, whole, atol=0.03)
+
+
+def test_an_interval_of_ratios_is_never_negative_and_of_one_value_is_everything():
+    ratios = [np.asarray([0.1, 0.2, 80.0, 0.3]), np.asarray([1.0, 0.0, 2.0, 1.5])]
+    estimate = bootstrap(ratios, seed=0)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high
+    assert bootstrap([np.asarray([2.0])], seed=0) == (2.0, -np.inf, np.inf)
+    assert bootstrap(ratios[:1], seed=0, over_strata=True).high == np.inf
+
+
+def test_over_strata_the_tasks_are_drawn_too():
+    """Between tasks the spread is large, within them it is none."""
+    strata = [np.full(10, mean) for mean in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    fixed = bootstrap(strata, seed=0, statistic=weighted_mean)
+    drawn = bootstrap(strata, seed=0, statistic=weighted_mean, over_strata=True)
+    assert fixed == pytest.approx((2.0, 2.0, 2.0))
+    spread = np.std([0, 1, 2, 3, 4], ddof=1) / np.sqrt(5) * stats.t.ppf(0.975, 4)
+    assert drawn.high - drawn.low == pytest.approx(2 * spread, rel=0.2)
+
+
+def coverage(draw, truth, seeds, trials=1_500, **how):
+    """Share of intervals that hold the truth."""
     random = np.random.default_rng(seeds)
-    trials = 2_000
     covered = 0
     for _ in range(trials):
-        strata = [random.normal(1.0, 0.1, seeds), random.normal(1.0, 0.4, seeds)]
-        estimate = bootstrap(strata, seed=int(random.integers(1 << 31)), resamples=400)
-        covered += estimate.low <= 1.0 <= estimate.high
-    assert 0.93 <= covered / trials <= 0.97
+        estimate = bootstrap(draw(random), seed=int(random.integers(1 << 31)), resamples=400, **how)
+        covered += estimate.low <= truth <= estimate.high
+    return covered / trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [1, 2, 10])
+@pytest.mark.parametrize("seeds", [10, 20, 64])
+def test_intervals_cover_the_truth_about_95_times_of_100(seeds, tasks):
+    """Tasks with a spread of their own; the truth of a normal's IQM is its mean."""
+
+    def draw(random):
+        return [random.normal(1.0, 0.1 * (1 + i % 3), seeds) for i in range(tasks)]
+
+    assert 0.93 <= coverage(draw, 1.0, seeds) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [1, 2, 10])
+def test_at_five_seeds_they_cover_nearly_as_often(tasks):
+    def draw(random):
+        return [random.normal(1.0, 0.1 * (1 + i % 3), 5) for i in range(tasks)]
+
+    assert 0.92 <= coverage(draw, 1.0, 5) <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [10, 20])
+def test_intervals_over_tasks_cover_the_mean_of_all_tasks(tasks):
+    def draw(random):
+        means = random.normal(1.0, 0.3, tasks)
+        return [random.normal(mean, 0.1, 5) for mean in means]
+
+    found = coverage(draw, 1.0, tasks, statistic=weighted_mean, over_strata=True)
+    assert 0.93 <= found <= 0.97
+    assert coverage(draw, 1.0, tasks, trials=300, statistic=weighted_mean) < 0.8  # fixed tasks
 
 
 def test_a_planted_fault_would_show():

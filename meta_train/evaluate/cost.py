@@ -1,0 +1,136 @@
+"""What an optimizer costs beside Adam, on a task, in the same turns of the same process.
+
+update      `tx.update` and `optax.apply_updates` alone, on the parameters of the task
+step        gradient of a minibatch, update and all: a training step as evaluation makes it
+state       bytes of optimizer state for each parameter
+compile     seconds to compile the training step
+
+Both are of one run on one device; evaluation trains many at once.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt.benchmark import contestant as timed_update
+from learned_opt.benchmark import take_turns
+from meta_train.evaluate.baselines import REFERENCE
+from meta_train.evaluate.contestant import FIRST_SCHEDULE, Contestant
+from meta_train.evaluate.store import number
+from meta_train.problems.optimizer_training import optimizer_training
+from tasks import TaskFamily
+
+TURNS = 15
+STEPS = 20  # of training, in one call
+
+
+def measure_costs(
+    family: TaskFamily, splits: Mapping[str, Any], contestants: Sequence[Contestant], horizon: int
+) -> list[dict[str, Any]]:
+    """A row for each contestant, the reference among them: microseconds are medians of turns, and
+    ratios those of a turn to the reference's.
+    """
+    key = jax.random.key(0)
+    params, _ = family.build(family.sample(key)).init(key)
+    updates, steps, compiled = [], [], []
+    for contestant in contestants:
+        theta = contestant.theta(_first(contestant, horizon))
+        tx = contestant.optimizer.build(theta, num_steps=horizon)
+        updates.append(timed_update(contestant.name, tx, params))
+        call, seconds = _training(family, splits, contestant, theta, horizon)
+        steps.append(call)
+        compiled.append(seconds)
+    taken = take_turns([*(update.call for update in updates), *steps], TURNS)
+    of_updates, of_steps = taken[: len(updates)], taken[len(updates) :] / STEPS
+    place = [contestant.name for contestant in contestants].index(REFERENCE)
+    return [
+        {
+            "contestant": contestant.name,
+            "update_us": number(1e6 * float(np.median(of_updates[i]))),
+            "step_us": number(1e6 * float(np.median(of_steps[i]))),
+            "update_ratio": number(float(np.median(of_updates[i] / of_updates[place]))),
+            "step_ratio": number(float(np.median(of_steps[i] / of_steps[place]))),
+            "state_bytes": number(updates[i].state_bytes),
+            "compile_seconds": number(compiled[i]),
+        }
+        for i, contestant in enumerate(contestants)
+    ]
+
+
+def _first(contestant: Contestant, horizon: int) -> Mapping[str, float]:
+    if not contestant.variants:
+        return {}
+    rate = FIRST_SCHEDULE["learning_rate"]
+    return contestant.settings(next(iter(contestant.variants)), rate, horizon)
+
+
+def _training(
+    family: TaskFamily,
+    splits: Mapping[str, Any],
+    contestant: Contestant,
+    theta: Any,
+    horizon: int,
+) -> tuple[Callable[[], Any], float]:
+    """A call that makes `STEPS` training steps, going on from the last; and seconds to compile."""
+    problem = optimizer_training(family, contestant.optimizer)
+    data = jax.device_put({"train": splits["train"]})
+    theta = jax.device_put(theta)
+
+    def steps(state: Any, key: jax.Array, theta: Any, data: Any) -> tuple[Any, jax.Array]:
+        def step(i: jax.Array, state: Any) -> Any:
+            return problem.step(jax.random.fold_in(key, i), theta, state, data)[0]
+
+        return jax.lax.fori_loop(0, STEPS, step, state), jax.random.fold_in(key, STEPS)
+
+    key = jax.random.key(1)
+    state = jax.jit(problem.begin)(key, theta, jnp.int32(horizon))
+    started = time.perf_counter()
+    program = jax.jit(steps, donate_argnums=0).lower(state, key, theta, data).compile()
+    seconds = time.perf_counter() - started
+    held = [(state, key)]
+
+    def call() -> Any:
+        held[0] = program(*held[0], theta, data)
+        return held[0]
+
+    return call, seconds
+
+
+def with_pay(
+    rows: Sequence[Mapping[str, Any]],
+    speedups: Mapping[str, float | None],
+    horizon: int,
+    seconds: Mapping[str, float | None],
+) -> list[dict[str, Any]]:
+    """The rows with what a learned optimizer saves in time.
+
+    Args:
+      rows: of `measure_costs` for one task.
+      speedups: {learned optimizer: in steps, over the reference}.
+      horizon: steps of a run of ours.
+      seconds: {learned optimizer: of its meta-training, None where its manifest does not say}.
+
+    ``wall_clock_speedup``: the speed-up in steps ÷ the ratio of the steps' times; ``break_even``:
+    after how many runs like this the time saved is that of meta-training, "never" where a run
+    saves none; tuning of the reference is not counted.
+    """
+    adam = next(row["step_us"] for row in rows if row["contestant"] == REFERENCE)
+    found = []
+    for row in rows:
+        name = row["contestant"]
+        more: dict[str, Any] = {}
+        speedup = speedups.get(name)
+        if speedup is not None:
+            more["wall_clock_speedup"] = number(speedup / row["step_ratio"])
+            saved = 1e-6 * horizon * (speedup * adam - row["step_us"])
+            spent = seconds.get(name)
+            if saved <= 0:
+                more["break_even"] = "never"
+            elif spent is not None:
+                more["break_even"] = f"{int(np.ceil(spent / saved)):,}"
+        found.append({**row, **more})
+    return found

@@ -1,0 +1,1 @@
+"""The report of an evaluation: JSON values, and what is drawn of them."""

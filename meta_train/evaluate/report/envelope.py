@@ -1,0 +1,80 @@
+"""What an optimizer met in its meta-training, and where a task lies outside of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from learned_opt import OptimizerFormatError
+
+AXES = ("domain", "architecture", "activation", "data", "widths", "batch_size")
+"""What a task can lie outside meta-training in, beside its horizon."""
+
+
+class Envelope(NamedTuple):
+    """What an optimizer has met: its tasks by `AXES`, and the bounds of its horizons."""
+
+    tasks: Sequence[Mapping[str, Any]]
+    horizons: tuple[float, float]
+
+
+def read_envelope(manifest: Mapping[str, Any]) -> Envelope:
+    """The envelope in a manifest; of one that says nothing of it, an empty one.
+
+    Raises:
+      OptimizerFormatError: the manifest's ``meta_training`` cannot be read so.
+    """
+    met = manifest["meta_training"]
+    tasks, horizons = met.get("tasks", []), met.get("horizons", (0, 0))
+    if not (isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.tasks`={tasks!r}: must be a list of objects with "
+            f"{', '.join(AXES)}"
+        )
+    pair = isinstance(horizons, list | tuple) and len(horizons) == 2
+    if not (pair and all(isinstance(steps, int | float) for steps in horizons)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.horizons`={horizons!r}: must be two numbers of inner "
+            "steps, the shortest and the longest"
+        )
+    return Envelope(tasks, tuple(horizons))
+
+
+def check_meta_training(manifest: Mapping[str, Any]) -> None:
+    """Raise OptimizerFormatError where a report could not be made of a manifest, before it is."""
+    read_envelope(manifest)
+    met = manifest["meta_training"]
+    seconds = met.get("seconds")
+    if not (seconds is None or (isinstance(seconds, int | float) and seconds >= 0)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.seconds`={seconds!r}: must be a number of seconds"
+        )
+    validation = met.get("validation")
+    if validation is not None and not _is_validation(validation):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.validation`={validation!r}: must have `suite`, "
+            "`best_update`, and as many `updates` as `scores`"
+        )
+
+
+def _is_validation(values: Any) -> bool:
+    if not (isinstance(values, dict) and isinstance(values.get("best_update"), int)):
+        return False
+    updates, scores = values.get("updates"), values.get("scores")
+    if not (isinstance(updates, list) and isinstance(scores, list)):
+        return False
+    numbers = [*updates, *scores]
+    return len(updates) == len(scores) > 0 and all(isinstance(x, int | float) for x in numbers)
+
+
+def distribution_shifts(
+    facts: Mapping[str, Any], steps: int, envelope: Envelope
+) -> list[str] | None:
+    """The axes on which a task lies outside what the optimizer was meta-trained on.
+
+    None where its manifest does not say what that was.
+    """
+    if not envelope.tasks:
+        return None
+    met = {axis: [task.get(axis) for task in envelope.tasks] for axis in AXES}
+    shifts = [axis for axis in AXES if facts[axis] not in met[axis]]
+    low, high = envelope.horizons
+    return shifts + ["horizon"] * (not low <= steps <= high)

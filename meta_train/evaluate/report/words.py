@@ -1,0 +1,107 @@
+"""The report in a sentence or two: better or worse than tuned Adam, where, and how surely."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def verdicts(report: Mapping[str, Any]) -> list[str]:
+    """One of each learned optimizer; the first thing to read."""
+    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    several = sum(c["learned"] for c in report["contestants"]) > 1
+    found = []
+    for name, aggregate in report["aggregates"].items():
+        said = f"{titles[name]}: " if several else ""
+        found.append(said + _verdict(aggregate))
+    return found + _failed(report)
+
+
+def _verdict(aggregate: Mapping[str, Any]) -> str:
+    if "final_loss_ratio_iqm" not in aggregate:
+        return "nothing can be said, for its runs or those of tuned Adam are missing."
+    ratio, count = aggregate["final_loss_ratio_iqm"], aggregate["tasks"]
+    words = {
+        "better than": "ends below",
+        "worse than": "ends above",
+        "not distinguishable from": "is not distinguishable from",
+    }
+    lacking = aggregate["tasks_of_suite"] - count
+    sentence = (
+        f"It {words[judgement(ratio)]} tuned Adam: Adam's final test loss is {interval(ratio)} "
+        f"times its own (IQM over {count} task{'s' * (count > 1)}), and it gets there "
+        f"{interval(aggregate['speedup_iqm'])} times as fast in steps; it wins "
+        f"{aggregate['wins']}, ties {aggregate['ties']} and loses {aggregate['losses']}."
+    )
+    if (held := aggregate.get("held_out")) and held["tasks"] < count:
+        sentence += (
+            f" Outside its meta-training ({held['tasks']} task{'s' * (held['tasks'] > 1)}) the "
+            f"ratio is {interval(held['final_loss_ratio_iqm'])}."
+        )
+    elif held:
+        sentence += " All of these tasks lie outside its meta-training."
+    if lacking:
+        sentence += f" {lacking} of {aggregate['tasks_of_suite']} tasks are missing."
+    if aggregate["diverged_runs"]:
+        sentence += f" It diverged in {aggregate['diverged_runs']} runs."
+    if aggregate["missing_runs"]:
+        sentence += f" {aggregate['missing_runs']} of its runs are missing."
+    return sentence
+
+
+def _failed(report: Mapping[str, Any]) -> list[str]:
+    rows = report["thresholds"]
+    if not rows:
+        return []
+    failed = sum(not row["passed"] for row in rows)
+    if failed:
+        return [f"Fails {failed} of {len(rows)} thresholds that were declared beforehand."]
+    return [f"Passes all {len(rows)} thresholds that were declared beforehand."]
+
+
+def judgement(ratio: Mapping[str, float]) -> str:
+    """What an interval of the final-loss ratio says."""
+    low, high = ratio["low"], ratio["high"]  # null of one seed
+    if low is not None and low > 1:
+        return "better than"
+    return "worse than" if high is not None and high < 1 else "not distinguishable from"
+
+
+def interval(estimate: Mapping[str, float | None] | None) -> str:
+    """``value [low, high]``."""
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    return f"{short(estimate['value'])} [{short(estimate['low'])}, {short(estimate['high'])}]"
+
+
+def short(value: float | None, digits: int = 4) -> str:
+    """A number of so many digits, for a table."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}g}"
+    return text if "e" in text or abs(value) >= 10**digits else f"{float(text):g}"
+
+
+def use_lines(report: Mapping[str, Any]) -> list[str]:
+    """The lines of code that use the optimizers elsewhere."""
+    optimizers = report["provenance"]["optimizers"].values()
+    return [f"tx = learned_opt.load({facts['source']!r})" for facts in optimizers]
+
+
+def loss(final: Mapping[str, Any]) -> str:
+    """Mean and half of the interval; or how many seeds diverged."""
+    if final["diverged"]:
+        return f"{final['diverged']} of {len(final['runs'])} diverged"
+    test = final["test"]
+    if test["low"] is None:
+        return short(test["value"])
+    half = (test["high"] - test["low"]) / 2
+    return f"{short(test['value'])} ± {short(half, 2)}"
+
+
+def titles_of_labels(report: Mapping[str, Any]) -> dict[str, str]:
+    """{label: in words}: ``Adam, cosine`` of ``adam/cosine``."""
+    found = {}
+    for contestant in report["contestants"]:
+        for label in contestant["labels"]:
+            variant = label.removeprefix(contestant["name"]).removeprefix("/")
+            found[label] = f"{contestant['title']}, {variant}" if variant else contestant["title"]
+    return found

@@ -1,0 +1,85 @@
+"""How the runs of an evaluation come about: trained, or read where they are kept.
+
+`Run` is all that the measuring knows of it, so that a report is drawn again from raw runs by the
+code that made it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from meta_train.evaluate.contestant import Contestant
+from meta_train.evaluate.runs import Curve, RunSpec, Trainer
+from meta_train.evaluate.store import Store, Unit
+
+
+class MissingRunsError(LookupError):
+    """Runs that a report needs are not there: which."""
+
+
+class Run(Protocol):
+    """Makes runs of one task: the curve of every spec."""
+
+    def __call__(self, contestant: Contestant, role: str, specs: Sequence[RunSpec]) -> list[Curve]:
+        """Raises:
+        MissingRunsError: they are not there, and are not trained now.
+        """
+
+
+class Kept:
+    """The runs of one task as they are kept in a store.
+
+    ``basis``: what they depend on beside contestant and specs; ``used``: the paths of the files
+    that were asked for.
+    """
+
+    def __init__(self, store: Store, task: str, basis: Mapping[str, Any]):
+        self._store, self._task, self._basis = store, task, basis
+        self.used: list[str] = []
+
+    def unit(self, contestant: Contestant, role: str, specs: Sequence[RunSpec]) -> Unit:
+        """What names these runs."""
+        basis = {**self._basis, "contestant": contestant.identity}
+        return Unit(self._task, contestant.name, role, basis, tuple(specs))
+
+    def __call__(self, contestant: Contestant, role: str, specs: Sequence[RunSpec]) -> list[Curve]:
+        """Raises:
+        MissingRunsError: they are not there.
+        """
+        unit = self.unit(contestant, role, specs)
+        curves = self._store.read(unit)
+        if curves is None:
+            raise MissingRunsError(f"{role} of {contestant.name}: no {unit.path}")
+        self.used.append(unit.path)
+        return curves
+
+
+class Trained(Kept):
+    """The same, with what is not kept trained now."""
+
+    def __init__(
+        self,
+        store: Store,
+        task: str,
+        basis: Mapping[str, Any],
+        trainer: Callable[[Contestant], Trainer],
+    ):
+        super().__init__(store, task, basis)
+        self._trainer = trainer
+
+    def __call__(self, contestant: Contestant, role: str, specs: Sequence[RunSpec]) -> list[Curve]:
+        """Never raises `MissingRunsError`."""
+        unit = self.unit(contestant, role, specs)
+        curves = self._store.read(unit)
+        if curves is None:
+            started = time.perf_counter()
+            trained = self._trainer(contestant).train(specs)
+            made = {
+                "seconds": round(time.perf_counter() - started, 3),
+                "device": jax.devices()[0].device_kind,
+            }
+            curves = self._store.write(unit, trained, made)
+        self.used.append(unit.path)
+        return curves

@@ -1,0 +1,87 @@
+"""Numbers of curves: final losses, ratios, and how soon a loss is reached."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from meta_train.evaluate.measure import LONGEST
+from meta_train.evaluate.runs import Curve
+from meta_train.evaluate.statistics.comparisons import SMALLEST_EFFECT
+
+AHEAD = 1 + SMALLEST_EFFECT  # a ratio that wins
+SMALLEST_LOSS = 1e-12  # a ratio of two losses below is one of rounding errors
+
+
+def final_losses(curves: Sequence[Curve]) -> np.ndarray:
+    """Test loss at the end of every run. Shape [S]."""
+    return np.asarray([curve.test[-1] for curve in curves], float)
+
+
+def final_loss_ratios(ours: Sequence[Curve], theirs: Sequence[Curve]) -> np.ndarray:
+    """Their final loss ÷ ours on each seed; above 1 ours is lower. Shape [S].
+
+    See `ratios_of_losses` for runs that diverged; where theirs did, it counts with the loss that it
+    started from.
+    """
+    start = np.asarray([curve.test[0] for curve in theirs], float)
+    return ratios_of_losses(final_losses(ours), final_losses(theirs), start)
+
+
+def ratios_of_losses(ours: np.ndarray, theirs: np.ndarray, stand_in: np.ndarray) -> np.ndarray:
+    """Theirs ÷ ours. Shapes [S].
+
+    0 where ours alone is not finite, 1 where neither is; where theirs alone is not, ``stand_in``
+    counts for it, and the ratio is at least `AHEAD`, for ours has not diverged. Losses are taken
+    to be at least `SMALLEST_LOSS`.
+    """
+    finite, other = np.isfinite(ours), np.isfinite(theirs)
+    mine = np.maximum(np.where(finite, ours, 1.0), SMALLEST_LOSS)
+    ratios = np.maximum(np.where(other, theirs, stand_in), SMALLEST_LOSS) / mine
+    ratios = np.where(other, ratios, np.maximum(ratios, AHEAD))
+    return np.where(finite, ratios, np.where(other, 0.0, 1.0))
+
+
+def speedups(
+    ways: Sequence[Sequence[Curve]], losses: np.ndarray, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that the quickest way of the reference takes to our final losses ÷ the horizon.
+
+    The quickest way is that of the smallest median over seeds, so that no seed takes the luckiest
+    of all ways; a seed on which it does not get there takes the quickest that does.
+
+    Args:
+      ways: curves [S] of every way.
+      losses: ours at the end [S].
+      horizon: our steps.
+
+    Returns:
+      speed-ups [S], 0 where ours diverged; and where the reference never got there, bool
+      [S]: the speed-up is then at least the four horizons that stand for it.
+    """
+    steps = np.asarray(
+        [[steps_to_reach(c, loss) for c, loss in zip(way, losses, strict=True)] for way in ways]
+    )
+    quickest = steps[np.argmin(np.median(steps, axis=1))]
+    needed = np.where(np.isfinite(quickest), quickest, steps.min(axis=0))
+    censored = np.isinf(needed) & np.isfinite(losses)
+    found = np.where(censored, LONGEST, needed / horizon)
+    return np.where(np.isfinite(losses), found, 0.0), censored
+
+
+def times_to_targets(curves: Sequence[Curve], targets: np.ndarray) -> float:
+    """The median over seeds of the steps to a target loss of each; infinite if never."""
+    return float(np.median([steps_to_reach(c, t) for c, t in zip(curves, targets, strict=True)]))
+
+
+def steps_to_reach(curve: Curve, loss: float) -> float:
+    """Steps after which the test loss is first at or below ``loss``, interpolated; or inf."""
+    reached = np.flatnonzero(curve.test <= loss)
+    if not np.isfinite(loss) or len(reached) == 0:
+        return np.inf
+    after = reached[0]
+    if after == 0:
+        return 0.0
+    x, y = curve.steps[after - 1 : after + 1], curve.test[after - 1 : after + 1]
+    if not np.isfinite(y[0]):
+        return float(x[1])
+    return float(x[0] + (x[1] - x[0]) * (y[0] - loss) / (y[0] - y[1]))

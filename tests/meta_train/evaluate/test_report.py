@@ -1,0 +1,244 @@
+"""What a report says of made-up runs: a twin of Adam, a broken optimizer, a winner mid-run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from meta_train.evaluate.report.page import to_html
+from meta_train.evaluate.report.text import to_csv, to_markdown, to_terminal
+from meta_train.evaluate.report.words import verdicts
+from tests.meta_train.evaluate.world import (
+    adam_loss,
+    evaluated,
+    everyone,
+    learned,
+    redrawn,
+    request_of,
+    task,
+)
+
+TASKS = [task("alpha"), task("beta"), task("gamma", steps=200), task("delta")]
+COSINE = {"cosine": 1.0, "learning_rate": 1e-2}
+
+
+def twin(settings, steps, horizon):
+    """Adam as it is when tuned."""
+    return adam_loss(COSINE, steps, horizon)
+
+
+def slower(settings, steps, horizon):
+    """Where tuned Adam is after half of the steps with a schedule of half the length."""
+    return adam_loss(COSINE, steps / 2, horizon / 2)
+
+
+def diverging(settings, steps, horizon):
+    return np.where(steps > horizon / 2, np.inf, 1.0)
+
+
+def mid_run(settings, steps, horizon):
+    """Half of Adam's loss on the way, a third more at the end."""
+    own = adam_loss(COSINE, steps, horizon)
+    return np.where(steps < 0.9 * horizon, 0.5, 4 / 3) * own
+
+
+def test_adam_as_if_it_were_learned_has_ratio_and_speedup_one(tmp_path):
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned("twin")), {"twin": twin})
+    facts = report["aggregates"]["twin"]
+    for name in ("final_loss_ratio_iqm", "speedup_iqm"):
+        assert facts[name]["low"] <= 1 <= facts[name]["high"]
+        assert facts[name]["value"] == pytest.approx(1, abs=0.02)
+    assert facts["losses"] + facts["wins"] <= 1
+    assert facts["probability_of_improvement"]["adam"] == pytest.approx(0.5, abs=0.15)
+    assert "is not distinguishable from tuned Adam" in verdicts(report)[0]
+    assert report["algoperf"]["scores"]["twin"] > 0.5
+
+
+def test_a_broken_optimizer_is_shown_as_exactly_that(tmp_path):
+    """It diverges on two tasks, is NaN on one from the start, and half as fast on the fourth."""
+    losses = {
+        ("alpha", "broken"): diverging,
+        ("beta", "broken"): diverging,
+        ("gamma", "broken"): lambda settings, steps, horizon: np.nan * steps,
+        ("delta", "broken"): slower,
+    }
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned("broken")), losses)
+    rows = {row["task"]: row for row in report["results"]}
+    for name in ("alpha @ 100", "beta @ 100", "gamma @ 200"):
+        final = rows[name]["final"]["broken"]
+        assert (final["diverged"], final["runs"]) == (5, [None] * 5)
+        ours = rows[name]["learned"]["broken"]
+        assert ours["judgement"] == "loss"
+        assert ours["speedup"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+        assert ours["final_loss_ratio"]["adam"]["high"] == 0
+    ours = rows["delta @ 100"]["learned"]["broken"]
+    assert ours["judgement"] == "loss"
+    assert ours["speedup"]["value"] == pytest.approx(0.5, rel=0.05)
+    facts = report["aggregates"]["broken"]
+    assert (facts["diverged_runs"], facts["wins"], facts["losses"]) == (15, 0, 4)
+    assert "It diverged in 15 runs." in verdicts(report)[0]
+    assert to_markdown(report).count("5 of 5 diverged") == 2 * 3  # results, and all splits
+    assert to_html(report).count('class="bad">5 of 5 diverged') == 2 * 3
+    assert "5 of 5 diverged" in to_terminal(report)
+    assert report["algoperf"]["scores"]["broken"] == 0.0
+
+
+def test_an_optimizer_that_only_wins_mid_run_does_not_win(tmp_path):
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": mid_run})
+    facts = report["aggregates"]["ours"]
+    assert facts["final_loss_ratio_iqm"]["high"] < 1
+    assert (facts["wins"], facts["losses"]) == (0, 4)
+    row = report["results"][0]["final"]
+    assert row["ours"]["best_test"] < row["adam/cosine"]["test"]["value"]
+    assert "ends above tuned Adam" in verdicts(report)[0]
+
+
+def test_a_better_optimizer_wins(tmp_path):
+    better = lambda settings, steps, horizon: 0.8 * twin(settings, steps, horizon)  # noqa: E731
+    report, _ = evaluated(
+        tmp_path, [*TASKS, task("epsilon")], everyone(learned()), {"ours": better}
+    )
+    facts = report["aggregates"]["ours"]
+    assert facts["final_loss_ratio_iqm"]["value"] == pytest.approx(1.25, rel=0.02)
+    assert (facts["wins"], facts["losses"]) == (5, 0)
+    assert facts["speedup_iqm"]["low"] > 1.2
+    assert facts["probability_of_improvement"]["adam"] == 1
+    over = facts["final_loss_ratio_iqm_over_tasks"]
+    assert over["low"] <= facts["final_loss_ratio_iqm"]["value"] <= over["high"]
+    assert "ends below tuned Adam" in verdicts(report)[0]
+
+
+def test_nothing_is_trained_twice_and_a_report_is_drawn_again_to_the_byte(tmp_path):
+    contestants = everyone(learned())
+    report, first = evaluated(tmp_path, TASKS, contestants, {"ours": twin})
+    again, second = evaluated(tmp_path, TASKS, contestants, {"ours": diverging})
+    assert first.trained
+    assert second.trained == []
+    assert json.dumps(report) == json.dumps(again)
+    assert to_html(report) == to_html(redrawn(tmp_path, TASKS, contestants))
+    for task_name, files in report["raw"].items():
+        assert files, task_name
+        assert all((tmp_path / path).is_file() for path in files)
+
+
+def test_one_raw_file_lost_or_damaged_is_trained_again_alone(tmp_path):
+    contestants = everyone(learned())
+    report, _ = evaluated(tmp_path, TASKS, contestants, {"ours": twin})
+    (lost,) = [p for p in report["raw"]["beta @ 100"] if "/ours/" in p]
+    (tmp_path / lost).unlink()
+    damaged = next(p for p in report["raw"]["alpha @ 100"] if "ways" in p)
+    (tmp_path / damaged).write_text((tmp_path / damaged).read_text()[:-50])
+    partial = redrawn(tmp_path, TASKS, contestants)
+    assert {(row["task"], row["contestant"]) for row in partial["missing"]} == {
+        ("beta @ 100", "ours"), ("alpha @ 100", "adam"),
+    }  # fmt: skip
+    assert partial["aggregates"]["ours"]["missing_runs"] == 5
+    assert ">missing<" in to_html(partial)
+    assert "5 of its runs are missing" in verdicts(partial)[0]
+    again, trained = evaluated(tmp_path, TASKS, contestants, {"ours": twin})
+    assert sorted(trained.trained) == [("alpha", "adam", 55), ("beta", "ours", 5)]
+    assert json.dumps(again) == json.dumps(report)
+
+
+def test_machines_share_tasks_and_are_merged_by_copying(tmp_path):
+    import shutil
+
+    from meta_train.evaluate.measured import measure_all
+    from meta_train.evaluate.store import Store
+    from tests.meta_train.evaluate.world import MadeUp
+
+    contestants = everyone(learned())
+    request = request_of(TASKS, contestants)
+    names = [t.name for t in TASKS]
+    for i in range(2):
+        machine = MadeUp({"ours": twin})
+        measure_all(request, contestants, Store(tmp_path / str(i)), names[i::2], machine)
+        assert {family for family, *_ in machine.trained} == {t.family for t in TASKS[i::2]}
+    half = redrawn(tmp_path / "0", TASKS, contestants)
+    assert half["aggregates"]["ours"]["tasks"] == 2
+    assert half["aggregates"]["ours"]["missing_runs"] == 10
+    shutil.copytree(tmp_path / "1/raw", tmp_path / "0/raw", dirs_exist_ok=True)
+    whole, _ = evaluated(tmp_path / "whole", TASKS, contestants, {"ours": twin})
+    assert json.dumps(redrawn(tmp_path / "0", TASKS, contestants)) == json.dumps(whole)
+
+
+THRESHOLDS = (
+    {"measure": "final_loss_ratio_iqm", "of": "low", "at_least": 0.9},
+    {"measure": "speedup_iqm", "at_least": 3.0},
+    {"measure": "diverged_runs", "at_most": 0},
+    {"measure": "held_out_final_loss_ratio_iqm", "at_least": 0.5},  # gamma alone
+    {"measure": "profile_integral", "at_least": 0.3, "at_most": 0.7},
+)
+
+
+def test_thresholds_pass_or_fail(tmp_path):
+    report, _ = evaluated(
+        tmp_path, TASKS, everyone(learned()), {"ours": twin}, thresholds=THRESHOLDS
+    )
+    assert [row["passed"] for row in report["thresholds"]] == [True, False, True, True, True]
+    assert report["thresholds"][1]["reached"] == pytest.approx(1, abs=0.05)
+    assert "Fails 1 of 5 thresholds" in verdicts(report)[-1]
+    assert "| NO |" in to_markdown(report)
+    (tmp_path / next(p for p in report["raw"]["beta @ 100"] if "ways" in p)).unlink()
+    partial = redrawn(tmp_path, TASKS, everyone(learned()), thresholds=THRESHOLDS)
+    assert not any(row["passed"] for row in partial["thresholds"])  # a task is not there
+    assert "NO, incomplete" in to_markdown(partial)
+    assert "1 of 4 tasks are missing" in verdicts(partial)[0]
+
+
+def test_what_was_not_said_of_meta_training_is_unknown(tmp_path):
+    contestants = everyone(learned())
+    request = request_of(TASKS, contestants)
+    silent = {**request.optimizers["ours"]["manifest"], "meta_training": {}}
+    optimizers = {"ours": {"source": "ours", "manifest": silent}}
+    report, _ = evaluated(tmp_path, TASKS, contestants, {"ours": twin}, optimizers=optimizers)
+    assert {task["shifts"]["ours"] for task in report["tasks"]} == {None}
+    assert "held_out" not in report["aggregates"]["ours"]
+    assert "unknown" in to_markdown(report)
+    known, _ = evaluated(tmp_path, TASKS, contestants, {"ours": twin})
+    assert [t["shifts"]["ours"] for t in known["tasks"]] == [[], [], ["horizon"], []]
+    assert known["aggregates"]["ours"]["held_out"]["tasks"] == 1
+
+
+def test_few_seeds_give_no_verdict_and_one_no_interval(tmp_path):
+    better = lambda settings, steps, horizon: 0.5 * twin(settings, steps, horizon)  # noqa: E731
+    for seeds in (1, 4):
+        tasks = [task("alpha", seeds=seeds), task("beta", seeds=seeds)]
+        report, _ = evaluated(tmp_path, tasks, everyone(learned()), {"ours": better})
+        facts = report["aggregates"]["ours"]
+        assert (facts["wins"], facts["ties"]) == (0, 2)
+        assert facts["final_loss_ratio_iqm_over_tasks"] is None
+    alone, _ = evaluated(tmp_path, TASKS[:1], everyone(learned()), {"ours": better})
+    one = [task("alpha", seeds=1)]
+    report, _ = evaluated(tmp_path, one, everyone(learned()), {"ours": better})
+    ratio = report["aggregates"]["ours"]["final_loss_ratio_iqm"]
+    assert (ratio["low"], ratio["high"]) == (None, None)
+    assert ratio["value"] == pytest.approx(2, rel=0.05)
+    assert "is not distinguishable" in verdicts(report)[0]
+    assert "ends below" in verdicts(alone)[0]
+    to_html(report)
+    to_terminal(report)
+
+
+def test_aggregates_are_those_of_the_runs(tmp_path):
+    """From the numbers of the report itself, by another way."""
+    from meta_train.evaluate.statistics import bootstrap
+
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": mid_run})
+    ratios = []
+    for row in report["results"]:
+        ours, theirs = (row["final"][row["chosen"][name]]["runs"] for name in ("ours", "adam"))
+        ratios.append(np.divide(theirs, ours))
+        np.testing.assert_allclose(row["learned"]["ours"]["ratios"]["adam"], ratios[-1], rtol=1e-5)
+    expected = bootstrap(ratios, seed=0)
+    found = report["aggregates"]["ours"]["final_loss_ratio_iqm"]
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-5)
+
+
+def test_the_csv_has_a_line_for_every_scored_run(tmp_path):
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": diverging})
+    header, *lines = to_csv(report).splitlines()
+    assert header == "task,optimizer,chosen,seed,final_test_loss,diverged"
+    assert len(lines) == 4 * 5 * 5  # tasks, labels, seeds
+    assert lines[0] == "alpha @ 100,ours,1,0,,1"
+    assert sum(line.split(",")[2] == "1" for line in lines) == 4 * 3 * 5

@@ -1,0 +1,124 @@
+"""Ratios, speed-ups and times are as they are defined."""
+
+import numpy as np
+import pytest
+
+from meta_train.evaluate.baselines import BASELINES
+from meta_train.evaluate.measure import LONGEST, STRETCHES, measure_task, reference_ways
+from meta_train.evaluate.running import MissingRunsError
+from meta_train.evaluate.runs import Curve
+from meta_train.evaluate.scores import (
+    final_loss_ratios,
+    final_losses,
+    speedups,
+    steps_to_reach,
+    times_to_targets,
+)
+from meta_train.evaluate.tuning import Grid, Tuned, rates_of
+from tests.meta_train.evaluate.test_tuning import FakeRun
+
+
+def curve(*losses, steps=None):
+    steps = np.arange(len(losses)) * 10 if steps is None else np.asarray(steps)
+    values = np.asarray(losses, float)
+    return Curve(steps, values, values, values)
+
+
+def test_ratios_pair_seeds_and_count_divergence():
+    ours = [curve(3, 1.0), curve(3, 2.0), curve(3, np.nan), curve(3, 1.5)]
+    theirs = [curve(3, 2.0), curve(3, 1.0), curve(3, 1.0), curve(3, np.inf)]
+    np.testing.assert_allclose(final_loss_ratios(ours, theirs), [2.0, 0.5, 0.0, 2.0])
+    nan = [curve(3, np.nan)]
+    np.testing.assert_allclose(final_loss_ratios(nan, nan), [1.0])  # neither is better
+    np.testing.assert_allclose(final_loss_ratios([curve(3, 4.0)], nan), [1.01])  # ours got through
+    solved, nearly, unsolved = [curve(3, 0.0)], [curve(3, 1e-20)], [curve(3, 1.0)]
+    np.testing.assert_allclose(final_loss_ratios(solved, nearly), [1.0])
+    assert np.isfinite(final_loss_ratios(solved, unsolved)).all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "target", "expected"),
+    [
+        ((4, 2, 1), 2.0, 10.0),
+        ((4, 2, 1), 3.0, 5.0),
+        ((4, 2, 3, 1), 1.5, 27.5),
+        ((4, 2, 1), 0.5, np.inf),
+        ((4, 2, 1), 5.0, 0.0),
+        ((4, 2, 1), np.nan, np.inf),
+        ((np.inf, 2), 2.5, 10.0),
+    ],
+)
+def test_steps_to_reach(losses, target, expected):
+    assert steps_to_reach(curve(*losses), target) == expected
+
+
+def test_times_are_medians_over_seeds():
+    curves = [curve(4, 2, 1), curve(4, 3, 2), curve(4, 4, 4)]
+    assert times_to_targets(curves, np.asarray([2.0, 2.0, 2.0])) == 20
+    assert times_to_targets(curves, np.asarray([2.0, 0.5, 2.0])) == np.inf
+
+
+def test_the_ways_of_the_reference_are_rates_and_stretches_on_the_scored_seeds():
+    seen = []
+
+    def run(contestant, role, specs):
+        seen.append((contestant.name, role, specs))
+        return [curve(3, 1, steps=[0, spec.steps]) for spec in specs]
+
+    tuned = Tuned({"constant": (0.1, 0.0), "cosine": (0.3, 0.0)}, "cosine", 2.0, {})
+    ways = reference_ways(run, BASELINES["adam"], tuned, 100, 3)
+    [(name, role, specs)] = seen
+    assert (name, role) == ("adam", "ways")
+    assert len(ways) == 3 + len(STRETCHES)
+    assert all(len(way) == 3 for way in ways)
+    constant, cosine = specs[:9], specs[9:]
+    assert [s.settings["learning_rate"] for s in constant[::3]] == [0.05, 0.1, 0.2]
+    assert {s.steps for s in constant} == {400}
+    assert [s.steps for s in cosine[::3]] == [25, 50, 75, 100, 150, 200, 300, 400]
+    assert all(s.settings["horizon"] == s.steps for s in cosine)
+    assert {s.settings["learning_rate"] for s in cosine} == {0.3}
+    assert [s.seed for s in specs[:3]] == [0, 1, 2]
+
+
+def test_speedups_take_the_quickest_way_of_the_reference():
+    """The middle constant rate gets to 1 at 80 steps; a schedule only at its end."""
+
+    def way(*ends):
+        return [curve(3.0, 3.0, 1.0, steps=[0, end - 1, end]) for end in ends]
+
+    ways = [way(400, 400, 400, 400), way(80, 80, 80, 80), way(100, 50, 100, 100)]
+    found, censored = speedups(ways, np.asarray([1.0, 1.0, np.nan, 2.0]), 100)
+    np.testing.assert_allclose(found, [0.8, 0.8, 0.0, 0.795], rtol=1e-6)
+    assert not censored.any()
+    found, censored = speedups(ways, np.asarray([1.0, 0.5, 1.0, 1.0]), 100)
+    np.testing.assert_allclose(found, [0.8, LONGEST, 0.8, 0.8], rtol=1e-6)
+    assert censored.tolist() == [False, True, False, False]
+
+
+def test_a_seed_takes_the_lucky_way_only_where_the_quickest_does_not_get_there():
+    quick = [curve(3, 1, steps=[0, 50]), curve(3, 1, steps=[0, 50]), curve(3, 2, steps=[0, 50])]
+    slow = [curve(3, 1, steps=[0, 40]), curve(3, 1, steps=[0, 90]), curve(3, 1, steps=[0, 90])]
+    found, censored = speedups([slow, quick], np.ones(3), 100)
+    np.testing.assert_allclose(found, [0.5, 0.5, 0.9])
+    assert not censored.any()
+
+
+def test_what_is_missing_of_one_is_not_missing_of_others():
+    """Lion has no runs at all, Adam no ways: both are said, and SGD is there."""
+    fake = FakeRun(1e-3)
+
+    def run(contestant, role, specs):
+        if contestant.name == "lion" or role == "ways":
+            raise MissingRunsError(f"{role} of {contestant.name}")
+        if role.startswith("tuning"):
+            return fake(contestant, role, specs)
+        return [curve(3, 1 + spec.seed) for spec in specs]
+
+    everyone = [BASELINES[name] for name in ("adam", "lion", "sgd_momentum")]
+    grid = Grid(rates_of(2, -5, 0), 2)
+    result = measure_task(run, everyone, steps=10, seeds=2, grid=grid)
+    assert result.missing == {"adam": "ways of adam", "lion": "tuning0 of lion"}
+    assert result.chosen["sgd_momentum"] == "sgd_momentum/cosine"
+    assert set(result.tuned) == {"adam", "sgd_momentum"}
+    assert final_losses(result.curves["sgd_momentum/constant"]).tolist() == [1, 2]
+    assert "lion/cosine" not in result.curves
