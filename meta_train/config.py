@@ -64,6 +64,13 @@ class MetaTrainConfig:
         the median of the recent ones, or not finite; see ``health.py``.
       max_skipped: skipped updates in a row at which the run ends.
 
+    Meta-validation, see ``validation.py``:
+      validate_every: updates between validations of θ; 0 for none. With them ``DIR/optimizer`` is
+        the best one by its score.
+      validation_suite: a suite, a .toml file, or TASK,TASK@STEPS.
+      validation_seeds: runs of each task.
+      patience: validations without a better score at which the run ends; 0 for never.
+
     The machine and the log:
       devices: to spread particles over, of all processes together; 0 takes all (on CPU: one
         per core).
@@ -111,6 +118,11 @@ class MetaTrainConfig:
     gradient_limit: float = 1000.0
     max_skipped: int = 100
 
+    validate_every: int = 0
+    validation_suite: str = "meta_validation"
+    validation_seeds: int = 2
+    patience: int = 0
+
     devices: int = 0
     block: int = 0
     rematerialize: bool = False
@@ -128,9 +140,9 @@ SMALLEST_SIGMA = 1e-15
 
 WITHOUT_EFFECT_ON_THETA = (
     "download", "memory_limit", "checkpoint_every", "keep_checkpoints", "max_skipped", "devices",
-    "block",
+    "block", "validate_every", "validation_suite", "validation_seeds", "patience",
 )  # fmt: skip
-"""Settings that a run may change when it is resumed; the last two change rounding."""
+"""Settings that a run may change when it is resumed; devices and block change rounding."""
 
 
 def check_config(config: MetaTrainConfig) -> None:
@@ -189,6 +201,15 @@ def check_config(config: MetaTrainConfig) -> None:
     _check_curriculum(config)
     _check_tasks(config)
     _check_stream(config)
+    if config.patience and not config.validate_every:
+        raise ConfigError(
+            f"`config.patience`={config.patience} counts validations; set `config.validate_every`"
+        )
+    if config.validate_every % config.log_every:
+        raise ConfigError(
+            f"`config.validate_every`={config.validate_every} must be a multiple of "
+            f"`config.log_every`={config.log_every}"
+        )
     if not 0 <= config.learning_rate_end <= 1:
         raise ConfigError(
             f"`config.learning_rate_end`={config.learning_rate_end}: a share, in [0, 1]"
@@ -218,6 +239,9 @@ _LOWEST = {
     "updates": 1,
     "warmup": 0,
     "max_skipped": 1,
+    "validate_every": 0,
+    "validation_seeds": 1,
+    "patience": 0,
     "devices": 0,
     "block": 0,
     "microbatches": 1,

@@ -24,6 +24,7 @@ from meta_train.hosts.turns import Turns
 from meta_train.meta_training import Advance, MetaState, Metrics
 from meta_train.metrics import MetricsWriter, NoWriter
 from meta_train.pace import LONG_UPDATE_SECONDS, Pace
+from meta_train.validation import Validator
 
 
 class Outcome(NamedTuple):
@@ -52,6 +53,7 @@ def train(
     workdir: Path,
     checkpoints: TrainingCheckpoints,
     peers: Peers = ALONE,
+    validator: Validator | None = None,
 ) -> Outcome:
     """Advance ``state`` to the last update, or until SIGTERM or Ctrl-C, and save it.
 
@@ -61,6 +63,7 @@ def train(
     of a call, which `Pace` keeps short, and so is `config.max_skipped`. No call straddles a
     refresh of streamed data.
     Of several processes the first writes the log; all make the same calls and stop together.
+    A ``validator`` looks at θ between two calls; the devices are its own for that long.
 
     Raises:
       ConfigError: θ is no longer finite; what was saved before stays.
@@ -83,6 +86,14 @@ def train(
         while step < config.updates:
             to_the_row = config.log_every - step % config.log_every
             most = feed.updates(step, min(to_the_row, config.updates - step))
+            if validator is not None:
+                if validator.is_due(step):
+                    reader.catch_up()
+                    writer.show(step, validator.validate(step, state.theta))
+                    clock.leave_out()
+                if validator.enough:
+                    break
+                most = validator.updates(step, most)
             count, got, enough = turns.agree(
                 step,
                 updates=pace.updates(most),
@@ -106,6 +117,8 @@ def train(
         reader.catch_up()
         turns.settle(step)
         seconds = clock.total()
+        if validator is not None and step == config.updates and validator.is_due(step):
+            writer.show(step, validator.validate(step, state.theta))
         if step != saved and step > first:
             checkpoints.save(step, state)
         checkpoints.wait()
@@ -124,6 +137,10 @@ class Clock:
         now = time.perf_counter()
         self._last, seconds = now, now - self._last
         return seconds
+
+    def leave_out(self) -> None:
+        """Let the time since the last lap be nobody's."""
+        self._start += self.lap()
 
     def total(self) -> float:
         """Seconds since the start."""

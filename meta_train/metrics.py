@@ -31,6 +31,10 @@ class MetricsWriter:
         self._file.flush()
         self._board.write(step, metrics)
 
+    def show(self, step: int, metrics: Mapping[str, float]) -> None:
+        """What is in a log of its own: to TensorBoard alone."""
+        self._board.write(step, metrics)
+
     def __enter__(self) -> Self:
         return self
 
@@ -48,6 +52,9 @@ class NoWriter:
     """In place of a `MetricsWriter` where another process writes the log."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def show(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write nothing."""
 
     def __enter__(self) -> Self:

@@ -18,6 +18,7 @@ from meta_train.memory import check_memory, predict
 from meta_train.meta_training import MetaState
 from meta_train.parallel import placed
 from meta_train.runtime import provenance
+from meta_train.validation import Validator
 from meta_train.workdir import CHECKPOINTS, record_process
 
 
@@ -39,11 +40,11 @@ def meta_train(run: Run, workdir: Path, peers: Peers = ALONE) -> int:
     )
     state = resume_or_init(run, checkpoints, peers)
     check_skipped(config, state)
-    if int(state.step) < config.updates:
-        outcome = go_on(run, state, workdir, checkpoints, peers)
+    validator = Validator(run, workdir, first_step=int(state.step), peers=peers)
+    if int(state.step) < config.updates and not validator.enough:
+        outcome = go_on(run, state, workdir, checkpoints, peers, validator)
         check_skipped(config, outcome.state)
-        if outcome.step < config.updates:
-            assert outcome.stopped_by is not None
+        if outcome.stopped_by is not None and outcome.step < config.updates:
             saved = "saved" if outcome.step else "there is nothing to save yet"
             peers.say(
                 f"stopped by {outcome.stopped_by.name} after update {outcome.step} of "
@@ -54,7 +55,12 @@ def meta_train(run: Run, workdir: Path, peers: Peers = ALONE) -> int:
     checkpoints.close()
     if not peers.first:
         return 0
-    target = export_optimizer(run, state, workdir)
+    if validator.enough and int(state.step) < config.updates:
+        peers.say(
+            f"ended after update {int(state.step)}: {config.patience} validations in a row were no "
+            "better"
+        )
+    target = export_optimizer(run, state, workdir, validator.rows)
     for harm in harm_of(run, state):
         peers.say(harm)
     peers.say(
@@ -65,7 +71,12 @@ def meta_train(run: Run, workdir: Path, peers: Peers = ALONE) -> int:
 
 
 def go_on(
-    run: Run, state: MetaState, workdir: Path, checkpoints: TrainingCheckpoints, peers: Peers
+    run: Run,
+    state: MetaState,
+    workdir: Path,
+    checkpoints: TrainingCheckpoints,
+    peers: Peers,
+    validator: Validator,
 ) -> Outcome:
     """Write down what goes on with the run, compile it and train."""
     config = run.config
@@ -78,13 +89,14 @@ def go_on(
     peers.say(predict(run).in_words())
     started = time.perf_counter()
     advance = compile_advance(run, state)
+    validator.prepare()
     peers.gather("the compiled program", None)  # in a collective, processes wait not so long
     peers.say(
         f"{config.particles} particles on {run.mesh.size} {run.mesh.devices.flat[0].platform} "
         f"device(s), {run.block} pair(s) of them at a time on each; "
         f"compiled in {time.perf_counter() - started:.1f} s"
     )
-    outcome = train(run, advance, state, workdir, checkpoints, peers)
+    outcome = train(run, advance, state, workdir, checkpoints, peers, validator)
     if outcome.advanced:
         peers.say(
             f"{outcome.inner_steps_per_second:,.0f} inner steps per second, compilation apart"

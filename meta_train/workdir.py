@@ -5,7 +5,10 @@ DIR/provenance.json    versions, code revision, machine, command of every proces
 DIR/metrics.jsonl      one row of metrics per call
 DIR/tensorboard/       the same for TensorBoard
 DIR/checkpoints/       the newest states
-DIR/optimizer/         the result, portable
+DIR/validation.jsonl   a row for every validation of θ, where there are any
+DIR/validated/         θ of those that were better than all before
+DIR/optimizer/         the result, portable: of validated ones the best
+DIR/optimizer_last/    the last one, where they are validated
 """
 
 import json
@@ -28,7 +31,7 @@ PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
-OPTIMIZER = "optimizer"
+OPTIMIZER, OPTIMIZER_LAST = "optimizer", "optimizer_last"
 SHARED = ".shared"
 
 
