@@ -108,6 +108,7 @@ def test_golden_trajectories(name, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WIDTHS)
 def test_state_in_bfloat16(name, monkeypatch):
     rule, theta = made(name, (4, 4), state_dtype="bfloat16")
@@ -174,6 +175,7 @@ def test_derivatives_and_many_thetas_at_once(name, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WIDTHS)
 def test_multipliers_that_are_hyperparameters(name, monkeypatch):
     """`optax.inject_hyperparams` traces them."""

@@ -10,8 +10,13 @@ from checkpoints import TrainingCheckpoints
 from learned_opt import RULES
 from tests.learned_opt.rules_table import ROWS, STEPS, build, make, parameters, quick_jit, small
 
+FAST = ("mlp", "adafactor_mlp", "normalized_mlp", "scheduled_mlp", "hyper", "optax")
 
-@pytest.fixture(scope="module", params=ROWS)
+
+@pytest.fixture(
+    scope="module",
+    params=[n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in ROWS],
+)
 def row(request):
     return ROWS[request.param]
 

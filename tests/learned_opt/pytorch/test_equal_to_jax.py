@@ -186,6 +186,7 @@ def test_a_schedule_of_pytorch_is_one_of_optax():
         LearnedOptimizer([p], scheduled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["mlp", "mu_mlp", "nominal_mlp"])
 def test_elsewhere_lr_is_a_factor_of_the_update(rule):
     saved, before = portable(rule), some_tensors()[0]

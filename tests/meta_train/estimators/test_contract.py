@@ -16,7 +16,12 @@ SETTINGS = dict(window=2, particles=6, sigma=0.1, length=8)
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(params=sorted(ESTIMATORS))
+FAST = ("pes", "pes_analytic", "truncated_es", "truncated_backprop", "rtrl", "mixture")
+
+
+@pytest.fixture(
+    params=[n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in sorted(ESTIMATORS)]
+)
 def name(request):
     return request.param
 

@@ -82,11 +82,13 @@ def test_unbiased_on_drift(name, window):
     check_drift(name, window)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "window"), CASES)
 def test_unbiased_on_a_quadratic(name, window):
     check_quadratic(name, window)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*UNBIASED, "rtrl", "full_backprop"])
 def test_a_telescoped_loss_has_the_gradient_of_the_last_one(name):
     """Over three windows: 10⁻³ of it where it is exact."""
