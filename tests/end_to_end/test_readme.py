@@ -144,7 +144,7 @@ def test_the_commands_of_the_tasks_run(tmp_path):
     }
     commands = [
         re.sub("prepare .*", "prepare fashion_mnist_14x14_mlp32", command).replace(
-            "suite:meta_train", "suite:held_out_width"
+            "suite:meta_train", "suite:meta_validation"
         )
         for command in commands_of(TASKS)
     ]
