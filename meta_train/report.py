@@ -12,6 +12,14 @@ from pathlib import Path
 from absl import flags
 
 from meta_train.command_line import given_directory, run_command
+from meta_train.evaluate.measured import measure_all
+from meta_train.evaluate.report.comparison import compare_directories
+from meta_train.evaluate.report.data import make_report
+from meta_train.evaluate.report.files import write_report
+from meta_train.evaluate.request import read_request
+from meta_train.evaluate.sections import Sections
+from meta_train.evaluate.store import Store
+from meta_train.files import sole_use
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of an evaluation.")
 AGAINST = flags.DEFINE_string("against", None, "Directory of another evaluation to compare with.")
@@ -20,10 +28,6 @@ flags.mark_flags_as_required(["workdir"])
 
 def main() -> int:
     """Redraw, or compare."""
-    from meta_train.evaluate.report.comparison import compare_directories
-    from meta_train.evaluate.report.files import write_report
-    from meta_train.files import sole_use
-
     workdir = given_directory(WORKDIR.value)
     if AGAINST.value is not None:
         return compare_directories(workdir, given_directory(AGAINST.value))
@@ -38,12 +42,6 @@ def redrawn(workdir: Path) -> dict:
     Raises:
       ConfigError: it holds no evaluation.
     """
-    from meta_train.evaluate.measured import measure_all
-    from meta_train.evaluate.report.data import make_report
-    from meta_train.evaluate.request import read_request
-    from meta_train.evaluate.sections import Sections
-    from meta_train.evaluate.store import Store
-
     request, made = read_request(workdir)
     contestants = request.contestants()
     store = Store(workdir)

@@ -13,7 +13,6 @@ DIR/validated/UPDATE.safetensors    θ of every one that was better than all bef
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +23,9 @@ import learned_opt
 from meta_train.assemble import Run
 from meta_train.config import ConfigError
 from meta_train.evaluate.contestant import Contestant
-from meta_train.evaluate.runs import RunSpec, Trainer, data_of
+from meta_train.evaluate.runs import RunSpec, Trainer
 from meta_train.evaluate.suite_file import find_suite
-from meta_train.evaluate.trainers import COMPILERS
+from meta_train.evaluate.trainers import Trainers
 from meta_train.files import write_text
 from meta_train.hosts.peers import ALONE, Peers
 from meta_train.metrics import read_rows
@@ -142,16 +141,21 @@ def _compiled(
     config = run.config
     contestant = Contestant("θ", "θ", True, {}, run.rule.whole, lambda settings: theta())
 
-    def make(task: SuiteTask) -> tuple[SuiteTask, Trainer, float]:
-        family = get_family(task.family, download=config.download)
-        data, seeds = data_of(family, family.load()), config.validation_seeds
-        trainer = Trainer(family, data, contestant, horizon=task.steps, most=seeds)
-        trainer.compile()
-        return task, trainer, family.metadata.initial_loss
-
-    with ThreadPoolExecutor(COMPILERS, thread_name_prefix="compile") as pool:
-        ready = list(pool.map(make, suite.tasks))
-    return {f"{made[0].family} @ {made[0].steps}": made for made in ready}
+    families = {
+        task.family: get_family(task.family, download=config.download) for task in suite.tasks
+    }
+    data = {name: family.load() for name, family in families.items()}
+    with Trainers(families, data, most=config.validation_seeds) as trainers:
+        for task in suite.tasks:
+            trainers.begin(task.family, task.steps, [contestant])
+        return {
+            f"{task.family} @ {task.steps}": (
+                task,
+                trainers.get(task.family, task.steps, contestant),
+                families[task.family].metadata.initial_loss,
+            )
+            for task in suite.tasks
+        }
 
 
 def kept_path(workdir: Path, step: int) -> Path:

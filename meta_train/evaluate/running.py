@@ -51,13 +51,16 @@ class Kept:
         unit = self.unit(contestant, role, specs)
         curves = self._store.read(unit)
         if curves is None:
-            raise MissingRunsError(f"{role} of {contestant.name}: no {unit.path}")
+            curves = self._missing(unit, contestant)
         self.used.append(unit.path)
         return curves
 
+    def _missing(self, unit: Unit, contestant: Contestant) -> list[Curve]:
+        raise MissingRunsError(f"{unit.role} of {contestant.name}: no {unit.path}")
+
 
 class Trained(Kept):
-    """The same, with what is not kept trained now."""
+    """The same, with what is not kept trained now: never a `MissingRunsError`."""
 
     def __init__(
         self,
@@ -69,17 +72,11 @@ class Trained(Kept):
         super().__init__(store, task, basis)
         self._trainer = trainer
 
-    def __call__(self, contestant: Contestant, role: str, specs: Sequence[RunSpec]) -> list[Curve]:
-        """Never raises `MissingRunsError`."""
-        unit = self.unit(contestant, role, specs)
-        curves = self._store.read(unit)
-        if curves is None:
-            started = time.perf_counter()
-            trained = self._trainer(contestant).train(specs)
-            made = {
-                "seconds": round(time.perf_counter() - started, 3),
-                "device": jax.devices()[0].device_kind,
-            }
-            curves = self._store.write(unit, trained, made)
-        self.used.append(unit.path)
-        return curves
+    def _missing(self, unit: Unit, contestant: Contestant) -> list[Curve]:
+        started = time.perf_counter()
+        trained = self._trainer(contestant).train(unit.specs)
+        made = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "device": jax.devices()[0].device_kind,
+        }
+        return self._store.write(unit, trained, made)

@@ -117,11 +117,6 @@ class Trainer:
         self._program = jax.jit(split_rows(mesh, block).spread(advance), donate_argnums=0)
         self._compiled: Any = None
 
-    @property
-    def state_bytes(self) -> int:
-        """Of one run: parameters, optimizer state, and what else changes."""
-        return _bytes_of(self._state)
-
     def compile(self) -> None:
         """Compile ahead of the first call, in a thread of its own perhaps."""
         if self._compiled is None:

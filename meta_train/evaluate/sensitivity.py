@@ -73,8 +73,8 @@ def variations(name: str, batch_size: int) -> Iterator[Variation]:
             elif axis == "reparametrisation":
                 changed = name if level == 1 else f"{name}+reparametrize_global:{level}:{level}"
                 yield Variation(axis, level, changed)
-            elif perceptron and (changed := _other_layers(name, axis, level)):
-                yield Variation(axis, level, changed)
+            elif perceptron:
+                yield Variation(axis, level, _other_layers(name, axis, level))
 
 
 def is_perceptron(name: str) -> bool:
@@ -152,6 +152,6 @@ def _specs(settings: Mapping[str, float], seeds: Sequence[int], steps: int) -> l
     return [RunSpec(seed, settings, steps) for seed in seeds]
 
 
-def family_of(variation: Variation, *, download: bool = False) -> TaskFamily:
+def family_of(variation: Variation) -> TaskFamily:
     """The family of a variation."""
-    return get_family(variation.family, download=download, batch_size=variation.batch_size)
+    return get_family(variation.family, batch_size=variation.batch_size)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from meta_train.evaluate.contestant import Contestant
-from meta_train.evaluate.runs import Trainer, data_of
+from meta_train.evaluate.runs import RUNS_AT_ONCE, Trainer, data_of
 from tasks import TaskFamily
 
 COMPILERS = 2  # threads; XLA compiles outside Python's lock
@@ -17,8 +17,15 @@ Key = tuple[str, int, str]
 class Trainers(AbstractContextManager):
     """One of every family, horizon and contestant that is asked for."""
 
-    def __init__(self, families: Mapping[str, TaskFamily], data: Mapping[str, Any]):
-        self._families, self._data = dict(families), dict(data)
+    def __init__(
+        self,
+        families: Mapping[str, TaskFamily],
+        data: Mapping[str, Any],
+        *,
+        most: int = RUNS_AT_ONCE,
+    ):
+        """``most``: runs of a call, as of `Trainer`."""
+        self._families, self._data, self._most = dict(families), dict(data), most
         self._pool = ThreadPoolExecutor(COMPILERS, thread_name_prefix="compile")
         self._placed: dict[str, Any] = {}
         self._made: dict[Key, Future[Trainer]] = {}
@@ -62,6 +69,8 @@ class Trainers(AbstractContextManager):
 
     def _compiled(self, family: str, horizon: int, contestant: Contestant) -> Trainer:
         data = self._placed[family]
-        trainer = Trainer(self._families[family], data, contestant, horizon=horizon)
+        trainer = Trainer(
+            self._families[family], data, contestant, horizon=horizon, most=self._most
+        )
         trainer.compile()
         return trainer

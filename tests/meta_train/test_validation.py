@@ -76,8 +76,8 @@ def by_hand(family, saved, steps, seed):
     def step(params, state, i):
         key_batch, key_loss, _ = jax.random.split(jax.random.fold_in(key, 1 + i), 3)
         batch = family.batch(key_batch, splits["train"])
-        loss = lambda p: task.loss(p, model_state, key_loss, batch)[0]  # noqa: E731
-        value, gradient = jax.value_and_grad(loss)(params)
+        loss = jax.value_and_grad(task.loss, has_aux=True)
+        (value, _), gradient = loss(params, model_state, key_loss, batch)
         updates, state = tx.update(gradient, state, params, value=value)
         return jax.tree.map(jnp.add, params, updates), state
 

@@ -8,7 +8,7 @@ import numpy as np
 from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.learned import TUNED
 from meta_train.evaluate.measure import TaskResult
-from meta_train.evaluate.report.rows import estimate_of, verdict_of
+from meta_train.evaluate.report.rows import estimate_of
 from meta_train.evaluate.scores import (
     final_loss_ratios,
     final_losses,
@@ -30,9 +30,15 @@ PROFILE = tuple(round(float(t), 3) for t in np.linspace(0.5, 1.5, 41))
 
 
 def aggregate_learned(
-    name: str, tasks: Sequence[Mapping[str, Any]], results: Sequence[TaskResult]
+    name: str,
+    tasks: Sequence[Mapping[str, Any]],
+    results: Sequence[TaskResult],
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Of all tasks on which both it and the reference are there; the rest is counted as missing."""
+    """Of all tasks on which both it and the reference are there; the rest is counted as missing.
+
+    ``rows``: of `result_row` for the same tasks.
+    """
     there = [name in r.chosen and REFERENCE in r.chosen and bool(r.ways) for r in results]
     kept = [(t, r) for t, r, here in zip(tasks, results, there, strict=True) if here]
     runs = [r.curves[r.chosen[name]] for r in results if name in r.chosen]
@@ -59,7 +65,9 @@ def aggregate_learned(
     if held_out:
         held = _both([ratios[i] for i in held_out], [sped[i] for i in held_out])
         found["held_out"] = {"tasks": len(held_out), **held}
-    verdicts = [verdict_of(values) for values in ratios]
+    verdicts = [
+        row["learned"][name]["judgement"] for row, here in zip(rows, there, strict=True) if here
+    ]
     found |= {
         "wins": verdicts.count(Verdict.WIN),
         "ties": verdicts.count(Verdict.TIE),

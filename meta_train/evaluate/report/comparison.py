@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from meta_train.config import ConfigError
-from meta_train.evaluate.report.page import HERE, html_table
-from meta_train.evaluate.report.rows import estimate_of, verdict_of
+from meta_train.evaluate.report.page import html_table, page_of
+from meta_train.evaluate.report.rows import estimate_of, estimate_row, estimated
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.text import markdown_table
 from meta_train.evaluate.report.words import interval, loss
 from meta_train.evaluate.request import FORMAT
 from meta_train.evaluate.scores import ratios_of_losses
+from meta_train.evaluate.statistics import judge
 from meta_train.files import write_json, write_text
-from meta_train.html_page import html_page
 
 TITLE = "Comparison of two evaluations"
 NAME = "comparison"
@@ -35,8 +35,7 @@ def compare_directories(workdir: Path, other: Path) -> int:
     tables = [_overall(compared), _by_task(compared)]
     heading = f"{workdir} against {other}. {' '.join(_warnings(compared))}".strip()
     body = [f"<h1>{TITLE}</h1><p>{html.escape(heading)}</p>", *map(html_table, tables)]
-    script = f"<script>{(HERE / 'page.js').read_text()}</script>"
-    page = html_page(TITLE, "\n".join([*body, script]), (HERE / "page.css").read_text())
+    page = page_of(TITLE, body)
     parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
     write_json(workdir / f"{NAME}.json", compared)
     write_text(workdir / f"{NAME}.html", page)
@@ -84,7 +83,8 @@ def compare(ours: Row, theirs: Row) -> dict[str, Any]:
             if a and b:
                 values = _ratios(a["runs"], b["runs"])
                 ratios.setdefault(mine, []).append(values)
-                row |= {"ratio": estimate_of([values]), "verdict": verdict_of(values)}
+                found = estimated([values])
+                row |= {"ratio": estimate_row(found), "verdict": str(judge(found, len(values)))}
             rows.append(row)
     overall = [
         {

@@ -46,13 +46,16 @@ class Extras(NamedTuple):
     files: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
+NO_EXTRAS = Extras()
+
+
 def make_report(
     request: Request,
     contestants: Sequence[Contestant],
     results: Mapping[str, TaskResult],
     files: Mapping[str, Sequence[str]],
     made: Mapping[str, Any],
-    extras: Extras = Extras(),  # noqa: B008  immutable
+    extras: Extras = NO_EXTRAS,
 ) -> dict[str, Any]:
     """The report.
 
@@ -77,7 +80,7 @@ def make_report(
         "tasks": tasks,
         "results": rows,
         "aggregates": {
-            contestant.name: aggregate_learned(contestant.name, tasks, ordered)
+            contestant.name: aggregate_learned(contestant.name, tasks, ordered, rows)
             for contestant in contestants
             if contestant.learned
         },

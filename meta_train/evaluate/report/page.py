@@ -39,8 +39,13 @@ def to_html(report: Mapping[str, Any]) -> str:
         _raw_files(report),
         f'<h2>Notes</h2><ul class="notes">{_items(report["notes"])}</ul>',
     ]
+    return page_of(TITLE, sections)
+
+
+def page_of(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts, with the style and the script of reports in it."""
     script = f"<script>{(HERE / 'page.js').read_text()}</script>"
-    return html_page(TITLE, "\n".join([*sections, script]), (HERE / "page.css").read_text())
+    return html_page(title, "\n".join([*parts, script]), (HERE / "page.css").read_text())
 
 
 def _items(texts: Sequence[str]) -> str:

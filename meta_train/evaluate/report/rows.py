@@ -39,7 +39,11 @@ def final_row(curves: Sequence[Curve]) -> dict[str, Any]:
     losses = final_losses(curves)
     diverged = int((~np.isfinite(losses)).sum())
     best = [np.nanmin(np.append(curve.test, np.inf)) for curve in curves]
-    mean = Estimate(np.nan, np.nan, np.nan) if diverged else mean_estimate(losses)
+    mean = (
+        Estimate(np.nan, np.nan, np.nan)
+        if diverged
+        else estimated([losses], statistic=weighted_mean)
+    )
     worst = int(np.argmax(np.where(np.isfinite(losses), losses, np.inf)))
     return {
         "test": estimate_row(mean),  # no mean that would hide a divergence
@@ -61,13 +65,14 @@ def learned_row(result: TaskResult, name: str, steps: int) -> dict[str, Any]:
         for other, label in result.chosen.items()
         if other != name
     }
+    estimates = {other: estimated([values]) for other, values in ratios.items()}
     row: dict[str, Any] = {
         "label": result.chosen[name],
-        "final_loss_ratio": {other: estimate_of([values]) for other, values in ratios.items()},
+        "final_loss_ratio": {other: estimate_row(found) for other, found in estimates.items()},
         "ratios": {other: [number(x) for x in values] for other, values in ratios.items()},
     }
     if REFERENCE in ratios:
-        row["judgement"] = verdict_of(ratios[REFERENCE])
+        row["judgement"] = str(judge(estimates[REFERENCE], len(ours)))
         row["seeds_won"] = int((ratios[REFERENCE] > 1).sum())
     if result.ways:
         found, censored = speedups(result.ways, final_losses(ours), steps)
@@ -101,19 +106,14 @@ def curve_rows(task: str, result: TaskResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def verdict_of(ratios: np.ndarray) -> str:
-    """What the ratios of seeds say of a task."""
-    return str(judge(bootstrap([ratios], seed=BOOTSTRAP_SEED), len(ratios)))
-
-
-def mean_estimate(values: np.ndarray) -> Estimate:
-    """The mean of seeds with its interval."""
-    return bootstrap([values], seed=BOOTSTRAP_SEED, statistic=weighted_mean)
+def estimated(strata: Sequence[np.ndarray], **how: Any) -> Estimate:
+    """`bootstrap` with the seed of reports."""
+    return bootstrap(strata, seed=BOOTSTRAP_SEED, **how)
 
 
 def estimate_of(strata: Sequence[np.ndarray], **how: Any) -> dict[str, float | None]:
     """The interquartile mean of strata and its interval, as JSON."""
-    return estimate_row(bootstrap(strata, seed=BOOTSTRAP_SEED, **how))
+    return estimate_row(estimated(strata, **how))
 
 
 def estimate_row(estimate: Estimate) -> dict[str, float | None]:

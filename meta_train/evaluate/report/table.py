@@ -1,6 +1,7 @@
 """A table of text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -12,4 +13,4 @@ class Table(NamedTuple):
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    heat: dict[tuple[int, int], float] = {}  # noqa: RUF012  never changed
+    heat: Mapping[tuple[int, int], float] = MappingProxyType({})
