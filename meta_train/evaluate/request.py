@@ -21,7 +21,7 @@ from meta_train.files import write_json
 from meta_train.runtime import versions
 from tasks import TaskFamily, family_facts
 
-FORMAT = 2
+FORMAT = 3
 FILE = "evaluation.json"
 
 

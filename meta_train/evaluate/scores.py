@@ -58,9 +58,7 @@ def speedups(
       speed-ups [S], 0 where ours diverged; and where the reference never got there, bool
       [S]: the speed-up is then at least the four horizons that stand for it.
     """
-    steps = np.asarray(
-        [[steps_to_reach(c, loss) for c, loss in zip(way, losses, strict=True)] for way in ways]
-    )
+    steps = np.stack([steps_to_targets(way, losses) for way in ways])
     quickest = steps[np.argmin(np.median(steps, axis=1))]
     needed = np.where(np.isfinite(quickest), quickest, steps.min(axis=0))
     censored = np.isinf(needed) & np.isfinite(losses)
@@ -68,9 +66,9 @@ def speedups(
     return np.where(np.isfinite(losses), found, 0.0), censored
 
 
-def times_to_targets(curves: Sequence[Curve], targets: np.ndarray) -> float:
-    """The median over seeds of the steps to a target loss of each; infinite if never."""
-    return float(np.median([steps_to_reach(c, t) for c, t in zip(curves, targets, strict=True)]))
+def steps_to_targets(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray:
+    """Steps of each run to a target loss of its own; infinite if never. Shape [S]."""
+    return np.asarray([steps_to_reach(c, t) for c, t in zip(curves, targets, strict=True)])
 
 
 def steps_to_reach(curve: Curve, loss: float) -> float:

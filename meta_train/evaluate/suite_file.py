@@ -27,7 +27,7 @@ from tasks import UnknownTaskError, get_family
 from tasks.suites import Suite, SuiteTask, get_suite, suite_names
 
 SUFFIX = ".toml"
-MEASURES = (
+ESTIMATES = (
     "final_loss_ratio_iqm",
     "speedup_iqm",
     "held_out_final_loss_ratio_iqm",
@@ -35,13 +35,12 @@ MEASURES = (
     "probability_of_improvement",
     "profile_integral",
     "algoperf_score",
-    "losses",
-    "diverged_runs",
-    "missing_runs",
 )
-"""What a threshold may be of; the last three are counts."""
+COUNTS = ("losses", "diverged_runs", "missing_runs")
+MEASURES = (*ESTIMATES, *COUNTS)
+"""What a threshold may be of."""
 ESTIMATED = ("value", "low", "high")
-"""What of a measure that ends in ``_iqm``; the others have no interval."""
+"""What of `ESTIMATES`; counts have no interval."""
 SEEDS, TUNING_SEEDS = 5, 3
 
 
@@ -147,7 +146,7 @@ def _check_threshold(told: str, threshold: Any) -> None:
         raise ConfigError(f"{told} the `measure`={measure!r}: must be one of {', '.join(MEASURES)}")
     if of not in ESTIMATED:
         raise ConfigError(f"{told} `of`={of!r}: must be one of {', '.join(ESTIMATED)}")
-    if of != "value" and not measure.endswith("_iqm"):
+    if of != "value" and measure in COUNTS:
         raise ConfigError(f"{told} `of`={of!r}: {measure!r} has no interval; leave `of` out")
     bounds = [threshold[name] for name in ("at_least", "at_most") if name in threshold]
     if not bounds or not all(map(_is_number, bounds)):

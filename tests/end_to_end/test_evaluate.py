@@ -93,7 +93,7 @@ def test_it_ends_with_a_table_four_files_and_the_status_of_the_thresholds(evalua
 
 
 def test_the_promised_keys(report):
-    assert report["format"] == 2
+    assert report["format"] == 3
     assert set(report["aggregates"]) == {"bad"}
     for name in ("final_loss_ratio_iqm", "speedup_iqm"):
         estimate = report["aggregates"]["bad"][name]
@@ -138,7 +138,7 @@ def test_the_page_needs_nothing_but_itself(evaluated):
     page = (evaluated[0] / "evaluation/report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
     assert re.findall(r"<(link|iframe|img)|src=", page) == []
-    assert page.count("<svg") == 3  # two tasks and the profile
+    assert page.count("<svg") == 7  # two tasks on three splits, and the profile
 
 
 def without_times(folder):

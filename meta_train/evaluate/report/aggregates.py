@@ -8,16 +8,16 @@ import numpy as np
 from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.learned import TUNED
 from meta_train.evaluate.measure import TaskResult
-from meta_train.evaluate.report.rows import estimate_of
+from meta_train.evaluate.report.rows import BOOTSTRAP_SEED, estimate_of, estimate_row
 from meta_train.evaluate.scores import (
     final_loss_ratios,
     final_losses,
     speedups,
-    times_to_targets,
+    steps_to_targets,
 )
 from meta_train.evaluate.statistics import (
     Verdict,
-    algoperf_score,
+    estimated_algoperf_scores,
     performance_profile,
     probability_of_improvement,
     profile_integral,
@@ -73,11 +73,7 @@ def aggregate_learned(
         "ties": verdicts.count(Verdict.TIE),
         "losses": verdicts.count(Verdict.LOSS),
         "probability_of_improvement": _improvement(name, kept),
-        "profile": {
-            "ratios": list(PROFILE),
-            "shares": [number(x) for x in performance_profile(ratios, np.asarray(PROFILE))],
-            "integral": number(profile_integral(ratios, PROFILE[0], PROFILE[-1])),
-        },
+        "profile": _profile(ratios),
     }
     return found
 
@@ -96,9 +92,22 @@ def _over_tasks(strata: Sequence[np.ndarray]) -> dict[str, float | None] | None:
     return estimate_of(strata, over_strata=True) if len(strata) >= FEWEST else None
 
 
+def _profile(ratios: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Shares with pointwise intervals, and the integral."""
+    shares = performance_profile(ratios, np.asarray(PROFILE), seed=BOOTSTRAP_SEED)
+    integral = profile_integral(ratios, PROFILE[0], PROFILE[-1], seed=BOOTSTRAP_SEED)
+    return {
+        "ratios": list(PROFILE),
+        "shares": [number(share.value) for share in shares],
+        "low": [number(share.low) for share in shares],
+        "high": [number(share.high) for share in shares],
+        "integral": estimate_row(integral),
+    }
+
+
 def _improvement(
     name: str, kept: Sequence[tuple[Mapping[str, Any], TaskResult]]
-) -> dict[str, float | None]:
+) -> dict[str, dict[str, float | None]]:
     """Over each other contestant, the mean of the tasks on which that is there."""
     found = {}
     others = {other: None for _, result in kept for other in result.chosen if other != name}
@@ -109,7 +118,7 @@ def _improvement(
             if other in r.chosen
         ]
         ours, theirs = zip(*pairs, strict=True)
-        found[other] = number(float(probability_of_improvement(ours, theirs).mean()))
+        found[other] = estimate_row(probability_of_improvement(ours, theirs, seed=BOOTSTRAP_SEED))
     return found
 
 
@@ -124,18 +133,22 @@ def algoperf_scores(
     ]
     if not kept:
         return {"scores": {}, "times": {}}
-    times = np.asarray([[_time(name, result) for _, result in kept] for name in names])
+    times = [np.stack([_times(name, result) for name in names]) for _, result in kept]
+    scores = estimated_algoperf_scores(times, seed=BOOTSTRAP_SEED)
     return {
-        "scores": dict(zip(names, map(number, algoperf_score(times)), strict=True)),
+        "scores": dict(zip(names, map(estimate_row, scores), strict=True)),
         "times": {
-            name: {task: number(t) for (task, _), t in zip(kept, row, strict=True)}
-            for name, row in zip(names, times, strict=True)
+            name: {
+                task: number(float(np.median(own[i])))
+                for (task, _), own in zip(kept, times, strict=True)
+            }
+            for i, name in enumerate(names)
         },
     }
 
 
-def _time(name: str, result: TaskResult) -> float:
-    if name not in result.chosen:
-        return np.inf
+def _times(name: str, result: TaskResult) -> np.ndarray:
     targets = final_losses(result.curves[result.chosen[REFERENCE]])
-    return times_to_targets(result.curves[result.chosen[name]], targets)
+    if name not in result.chosen:
+        return np.full(len(targets), np.inf)
+    return steps_to_targets(result.curves[result.chosen[name]], targets)

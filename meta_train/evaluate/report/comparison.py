@@ -81,7 +81,7 @@ def compare(ours: Row, theirs: Row) -> dict[str, Any]:
             a, b = _final(ours, task, mine), _final(theirs, task, other)
             row = {"task": task, "ours": mine, "theirs": other, "final": [a, b]}
             if a and b:
-                values = _ratios(a["runs"], b["runs"])
+                values = _ratios(a["runs"]["test"], b["runs"]["test"])
                 ratios.setdefault(mine, []).append(values)
                 found = estimated([values])
                 row |= {"ratio": estimate_row(found), "verdict": str(judge(found, len(values)))}

@@ -28,6 +28,7 @@ NOTES = (
     "tasks: these are resampled too, so that the interval speaks of tasks like these.",
     f"A win is a ratio whose interval lies above 1 and that is at least {1 + SMALLEST_EFFECT:g}; a "
     "loss is the inverse; all else is a tie.",
+    "P(better): probability that our run ends below one of Adam's on another seed of the task.",
     "AlgoPerf's score: time is the median number of steps to tuned Adam's final loss on the same "
     f"seed; ρ(τ) is the share of tasks within τ of the best, and the score its mean up to τ = "
     f"{R_MAX:g}.",

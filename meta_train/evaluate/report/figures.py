@@ -13,14 +13,16 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
-from meta_train.evaluate.report.words import titles_of_labels
+from meta_train.evaluate.report.words import SPLITS, titles_of_labels
 
 INK = "#010203"  # of text and axes; the page's own colour takes its place
 COLOURS = (
     "#d1495b", "#30638e", "#e09f3e", "#4f772d", "#8e6bbf", "#00798c", "#8d6e63", "#c2185b",
     "#5c7cfa", "#607d8b",
 )  # fmt: skip
+MARGINS = {"left": 0.15, "right": 0.98, "bottom": 0.15, "top": 0.91}
 LOGARITHMIC_FROM = 4  # the largest mean loss over the smallest
 STYLE = {
     "svg.fonttype": "none",
@@ -44,8 +46,8 @@ def line_styles(contestants: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str
     return found
 
 
-def loss_curves(task: str, report: Mapping[str, Any]) -> str:
-    """Seed-mean test loss of every label on one task, with its 95 % interval.
+def loss_curves(task: str, split: str, report: Mapping[str, Any]) -> str:
+    """Seed-mean loss of every label on a split of one task, with its 95 % interval.
 
     Dotted where seeds diverged, which are not in the mean; how many is said in the figure.
     """
@@ -62,27 +64,26 @@ def loss_curves(task: str, report: Mapping[str, Any]) -> str:
         for row in rows:
             colour, line = styles[row["label"]]
             line = ":" if row["diverged"] else line
-            gid = f"line-{places[row['label']]}"
+            gid, losses = f"line-{places[row['label']]}", row["losses"][split]
             axes.plot(
-                row["steps"], row["test"], color=colour, linestyle=line, linewidth=1.4, gid=gid
-            )
-            band = axes.fill_between(
-                row["steps"], _floats(row["low"]), _floats(row["high"]), color=colour, alpha=0.15,
-                linewidth=0,
+                row["steps"], _floats(losses["mean"]), color=colour, linestyle=line, linewidth=1.4,
+                gid=gid,
             )  # fmt: skip
-            band.set_gid(gid)
-        _scale(axes, [_floats(row["test"]) for row in rows])
+            _band(axes, row["steps"], losses, colour).set_gid(gid)
+        _scale(axes, [_floats(row["losses"][split]["mean"]) for row in rows])
         axes.set_xlabel("inner steps")
-        axes.set_ylabel("test loss")
+        axes.set_ylabel(SPLITS[split])
         if diverged:
             said = "\n".join(diverged)
             axes.text(0.98, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=7)
 
-    return _svg(task, draw)
+    return _svg(task if split == "test" else f"{task}: {SPLITS[split]}", draw)
 
 
 def profiles(report: Mapping[str, Any]) -> str:
-    """Share of runs with a final-loss ratio above τ, of every learned optimizer."""
+    """Share of runs with a final-loss ratio above τ, of every learned optimizer, with its 95 %
+    interval at each τ.
+    """
     styles = line_styles(report["contestants"])
     learned = [c for c in report["contestants"] if c["learned"]]
     titles = {c["name"]: c["title"] for c in learned}
@@ -96,6 +97,7 @@ def profiles(report: Mapping[str, Any]) -> str:
                     profile["ratios"], profile["shares"], color=colour, linestyle=line,
                     label=_plain(titles[contestant["name"]]),
                 )  # fmt: skip
+                _band(axes, profile["ratios"], profile, colour)
         axes.axvline(1, color=INK, linewidth=0.6, alpha=0.5)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("τ: tuned Adam's final loss ÷ ours")
@@ -120,6 +122,11 @@ def lines(name: str, x: Sequence[float], ys: Mapping[str, Sequence[float]], **la
     return _svg(name, draw)
 
 
+def _band(axes: Axes, x: Sequence[float], ends: Mapping[str, Any], colour: str) -> Any:
+    low, high = _floats(ends["low"]), _floats(ends["high"])
+    return axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
 def _scale(axes: Axes, drawn: Sequence[np.ndarray]) -> None:
     values = np.concatenate([np.asarray(y) for y in drawn]) if drawn else np.ones(1)
     low, high = np.nanmin(values), np.nanmax(values)
@@ -139,15 +146,29 @@ def _floats(values: Sequence[float | None]) -> np.ndarray:
     return np.asarray(values, float)
 
 
+class _PlainNumbers(LogFormatter):
+    """Numbers of a logarithmic axis as text; mathematics takes long to lay out."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def _svg(name: str, draw: Any) -> str:
     """Draw, and take what belongs into a page: the colour of ink follows it."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.2))
+        figure.subplots_adjust(
+            **MARGINS
+        )  # laid out by hand: to measure every text is half the time
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
         draw(axes)
         axes.set_title(_plain(name), fontsize=9)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter(_PlainNumbers())
+                axis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.4)))
         axes.grid(alpha=0.25, which="both", linewidth=0.5, color=INK)
         for spine in ("top", "right"):
             axes.spines[spine].set_visible(False)

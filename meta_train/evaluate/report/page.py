@@ -11,7 +11,7 @@ from meta_train.evaluate.report import figures
 from meta_train.evaluate.report.sections import section_figures
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.tables import tables
-from meta_train.evaluate.report.words import titles_of_labels, use_lines, verdicts
+from meta_train.evaluate.report.words import SPLITS, titles_of_labels, use_lines, verdicts
 from meta_train.html_page import html_page
 
 TITLE = "Evaluation of learned optimizers"
@@ -23,7 +23,6 @@ INTERVAL = re.compile(r"\[[-–\d.e+]+, [-–\d.e+]+\]|± \S+")
 def to_html(report: Mapping[str, Any]) -> str:
     """Verdict, results, curves, and everything else that a sceptic asks for."""
     first, *others = tables(report)
-    drawn = [figures.loss_curves(task["task"], report) for task in report["tasks"]]
     sections = [
         f"<h1>{TITLE}</h1>",
         *(f'<p class="verdict">{html.escape(said)}</p>' for said in verdicts(report)),
@@ -31,7 +30,7 @@ def to_html(report: Mapping[str, Any]) -> str:
         html_table(first),
         "<h2>Test loss, mean over seeds with its 95 % interval</h2>",
         _legend(report),
-        f'<div class="curves">{"".join(drawn)}</div>',
+        *_curves(report),
         "<h2>Performance profile</h2>",
         f'<div class="curves">{figures.profiles(report)}</div>',
         *section_figures(report),
@@ -64,6 +63,20 @@ def _legend(report: Mapping[str, Any]) -> str:
         )
     ]
     return f'<div class="legend">{"".join(buttons)}</div>'
+
+
+def _curves(report: Mapping[str, Any]) -> list[str]:
+    """Of every task, those of the scored split in sight and the others folded away."""
+    drawn = {
+        split: "".join(figures.loss_curves(task["task"], split, report) for task in report["tasks"])
+        for split in SPLITS
+    }
+    scored = f'<div class="curves">{drawn.pop("test")}</div>'
+    return [scored] + [
+        f"<details><summary>The same of the {SPLITS[split]}</summary>"
+        f'<div class="curves">{of_split}</div></details>'
+        for split, of_split in drawn.items()
+    ]
 
 
 def _raw_files(report: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Rows of the report: one of each task, and one of each curve."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.scores import final_loss_ratios, final_losses, speedups
 from meta_train.evaluate.statistics import Estimate, bootstrap, judge, weighted_mean
-from meta_train.evaluate.statistics.intervals import student_quantile
+from meta_train.evaluate.statistics.intervals import bootstrap_of_draws
 from meta_train.evaluate.store import LOSSES, number
 
 BOOTSTRAP_SEED = 0
+RESAMPLES_OF_CURVES = 2_000  # to be drawn
 
 
 def result_row(
@@ -53,7 +54,9 @@ def final_row(curves: Sequence[Curve]) -> dict[str, Any]:
         "worst_seed": worst,
         "worst_test": number(losses[worst]),
         "diverged": diverged,
-        "runs": [number(loss) for loss in losses],
+        "runs": {
+            split: [number(getattr(curve, split)[-1]) for curve in curves] for split in LOSSES
+        },
     }
 
 
@@ -83,27 +86,29 @@ def learned_row(result: TaskResult, name: str, steps: int) -> dict[str, Any]:
 
 
 def curve_rows(task: str, result: TaskResult) -> Iterator[dict[str, Any]]:
-    """The mean curves of every label, with 95 % intervals of the test loss (Student's)."""
+    """The mean curves of every label on each split, with 95 % intervals."""
     for label, curves in result.curves.items():
         finite = [curve for curve in curves if np.isfinite(curve.test).all()]
         row = {"task": task, "label": label, "diverged": len(curves) - len(finite)}
         if not finite:
-            yield row | {name: [] for name in ("steps", "low", "high", *LOSSES)}
+            yield row | {"steps": [], "losses": {}}
             continue
-        test = np.stack([curve.test for curve in finite])
-        mean = test.mean(axis=0)
-        spread = 0 * mean
-        if len(finite) > 1:
-            scale = student_quantile(len(finite) - 1) / np.sqrt(len(finite))
-            spread = scale * test.std(axis=0, ddof=1)
-        yield row | {
-            "steps": [int(step) for step in finite[0].steps],
-            "test": numbers(mean),
-            "low": numbers(mean - spread),
-            "high": numbers(mean + spread),
-            "outer_validation": numbers(np.mean([c.outer_validation for c in finite], axis=0)),
-            "train": numbers(np.mean([c.train for c in finite], axis=0)),
-        }
+        losses = {split: _mean_curve([getattr(c, split) for c in finite]) for split in LOSSES}
+        yield row | {"steps": [int(step) for step in finite[0].steps], "losses": losses}
+
+
+def _mean_curve(curves: Sequence[np.ndarray]) -> dict[str, list[float | None]]:
+    values = np.stack(curves)
+
+    def of_draws(draws: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:
+        del times  # of one stratum
+        return values[draws[0]].mean(axis=1)
+
+    points = bootstrap_of_draws(
+        [len(values)], of_draws, seed=BOOTSTRAP_SEED, resamples=RESAMPLES_OF_CURVES
+    )
+    mean, low, high = zip(*points, strict=True)
+    return {"mean": numbers(mean), "low": numbers(low), "high": numbers(high)}
 
 
 def estimated(strata: Sequence[np.ndarray], **how: Any) -> Estimate:
@@ -121,6 +126,6 @@ def estimate_row(estimate: Estimate) -> dict[str, float | None]:
     return {name: number(value) for name, value in estimate._asdict().items()}
 
 
-def numbers(values: np.ndarray) -> list[float | None]:
+def numbers(values: Iterable[float]) -> list[float | None]:
     """As JSON."""
     return [number(value) for value in values]

@@ -99,18 +99,18 @@ def _overall(report: Row) -> Table:
                 interval(facts.get("speedup_iqm")),
                 interval(held.get("final_loss_ratio_iqm")),
                 interval(held.get("speedup_iqm")),
-                short(improvement.get(REFERENCE), 3),
-                short(facts.get("profile", {}).get("integral"), 3),
+                interval(improvement.get(REFERENCE)),
+                interval(facts.get("profile", {}).get("integral")),
                 f"{facts.get('wins', 0)} / {facts.get('ties', 0)} / {facts.get('losses', 0)}",
                 f"{facts['tasks']} of {facts['tasks_of_suite']}",
-                short(report["algoperf"]["scores"].get(name), 3),
+                interval(report["algoperf"]["scores"].get(name)),
                 str(facts["diverged_runs"]),
                 str(facts["missing_runs"]),
             ]
         )
     for name, score in report["algoperf"]["scores"].items():
         if name not in report["aggregates"]:
-            rows.append([titles[name], *["–"] * 9, short(score, 3), "–", "–"])
+            rows.append([titles[name], *["–"] * 9, interval(score), "–", "–"])
     return Table(
         "Over all tasks (IQM)",
         ["optimizer", "Adam's loss ÷ ours", "the same over tasks", "speed-up over Adam",

@@ -9,7 +9,7 @@ from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.report.page import TITLE
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.tables import results, tables
-from meta_train.evaluate.report.words import interval, use_lines, verdicts
+from meta_train.evaluate.report.words import SPLITS, interval, use_lines, verdicts
 
 WIDEST = 100  # characters of a terminal
 
@@ -66,15 +66,16 @@ def to_csv(report: Mapping[str, Any]) -> str:
     """A line for each run that is scored, and for each contestant that is missing on a task."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "optimizer", "chosen", "seed", "final_test_loss", "diverged"])
+    losses = [f"final_{split}_loss" for split in SPLITS]
+    writer.writerow(["task", "optimizer", "chosen", "seed", *losses, "diverged"])
     for row in report["results"]:
         chosen = set(row["chosen"].values())
         for label, final in row["final"].items():
-            for seed, loss in enumerate(final["runs"]):
-                shown = "" if loss is None else repr(loss)
+            for seed, own in enumerate(zip(*(final["runs"][s] for s in SPLITS), strict=True)):
+                shown = ["" if loss is None else repr(loss) for loss in own]
                 writer.writerow(
-                    [row["task"], label, int(label in chosen), seed, shown, int(loss is None)]
+                    [row["task"], label, int(label in chosen), seed, *shown, int(own[0] is None)]
                 )
     for row in report["missing"]:
-        writer.writerow([row["task"], row["contestant"], "missing", "", "", ""])
+        writer.writerow([row["task"], row["contestant"], "missing", *[""] * (2 + len(SPLITS))])
     return text.getvalue()

@@ -35,12 +35,13 @@ def measure_of(report: Mapping[str, Any], name: str, threshold: Mapping[str, Any
     aggregate = report["aggregates"][name]
     measure = threshold["measure"]
     if measure == "algoperf_score":
-        return report["algoperf"]["scores"].get(name)
-    if measure == "probability_of_improvement":
-        return aggregate.get(measure, {}).get(REFERENCE)
-    if measure == "profile_integral":
-        return aggregate.get("profile", {}).get("integral")
-    if measure.startswith("held_out_"):
-        aggregate, measure = aggregate.get("held_out", {}), measure.removeprefix("held_out_")
-    found = aggregate.get(measure)
+        found = report["algoperf"]["scores"].get(name)
+    elif measure == "probability_of_improvement":
+        found = aggregate.get(measure, {}).get(REFERENCE)
+    elif measure == "profile_integral":
+        found = aggregate.get("profile", {}).get("integral")
+    elif measure.startswith("held_out_"):
+        found = aggregate.get("held_out", {}).get(measure.removeprefix("held_out_"))
+    else:
+        found = aggregate.get(measure)
     return found[threshold.get("of", "value")] if isinstance(found, dict) else found

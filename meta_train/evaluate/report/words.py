@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+SPLITS = {
+    "test": "test loss",
+    "outer_validation": "outer-validation loss",
+    "train": "training loss",
+}
+"""In words, the scored one first."""
+
 
 def verdicts(report: Mapping[str, Any]) -> list[str]:
     """One of each learned optimizer; the first thing to read."""
@@ -89,7 +96,7 @@ def use_lines(report: Mapping[str, Any]) -> list[str]:
 def loss(final: Mapping[str, Any]) -> str:
     """Mean and half of the interval; or how many seeds diverged."""
     if final["diverged"]:
-        return f"{final['diverged']} of {len(final['runs'])} diverged"
+        return f"{final['diverged']} of {len(final['runs']['test'])} diverged"
     test = final["test"]
     if test["low"] is None:
         return short(test["value"])

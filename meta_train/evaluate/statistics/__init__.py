@@ -3,6 +3,7 @@
 from meta_train.evaluate.statistics.comparisons import (
     Verdict,
     algoperf_score,
+    estimated_algoperf_scores,
     judge,
     performance_profile,
     probability_of_improvement,
@@ -20,6 +21,7 @@ __all__ = [
     "Verdict",
     "algoperf_score",
     "bootstrap",
+    "estimated_algoperf_scores",
     "interquartile_mean",
     "judge",
     "performance_profile",

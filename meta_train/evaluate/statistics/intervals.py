@@ -22,6 +22,7 @@ Z = 1.959963985
 AT_ONCE = 1 << 24  # numbers, of resamples that are in memory together
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+StatisticOfDraws = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 
 class Estimate(NamedTuple):
@@ -64,57 +65,82 @@ def bootstrap(
     resamples: int = RESAMPLES,
     over_strata: bool = False,
 ) -> Estimate:
-    """A statistic of pooled strata with its stratified-bootstrap interval (expanded percentile).
-
-    Every stratum (the seeds of a task) is resampled within itself and weighs as much as any
-    other. With ``over_strata`` the strata are drawn with replacement too: the interval is then of
-    tasks like these, not of these.
+    """A statistic of pooled strata with its interval, as of `bootstrap_of_draws`.
 
     Args:
-      strata: values of each stratum, [n_i], all finite.
-      seed: of the resampling.
+      strata: values of each stratum (the seeds of a task), [n_i], all finite; every stratum weighs
+        as much as any other.
+      seed, resamples, over_strata: as there.
       statistic: of values [..., n] and weights [..., n].
+    """
+    strata = [np.asarray(stratum, float) for stratum in strata]
+    sizes = [len(stratum) for stratum in strata]
+
+    def of_draws(draws: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:
+        drawn = [stratum[draw] for stratum, draw in zip(strata, draws, strict=True)]
+        weights = np.repeat(times / np.asarray(sizes), sizes, axis=1)
+        return statistic(np.concatenate(drawn, axis=1), weights)[:, None]
+
+    (estimate,) = bootstrap_of_draws(
+        sizes, of_draws, seed=seed, resamples=resamples, over_strata=over_strata
+    )
+    return estimate
+
+
+def bootstrap_of_draws(
+    sizes: Sequence[int],
+    statistic: StatisticOfDraws,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    over_strata: bool = False,
+) -> list[Estimate]:
+    """K statistics with their stratified-bootstrap intervals (expanded percentile).
+
+    Every stratum is resampled within itself. With ``over_strata`` the strata are drawn with
+    replacement too: the interval is then of tasks like these, not of these.
+
+    Args:
+      sizes: of the strata: n_i.
+      statistic: of the places drawn of each stratum, [R, n_i], and of how often each stratum
+        counts, [R, strata]; its values are [R, K].
+      seed: of the resampling.
       resamples: number of bootstrap samples.
       over_strata: see above.
 
     With one value in a stratum nothing is known of the spread: low and high are infinite. With two
     to four of one stratum it cannot reach far enough: it covers 51, 75 and 88 % of the time.
     """
-    strata = [np.asarray(stratum, float) for stratum in strata]
-    weights = np.concatenate([np.full(len(s), 1 / len(s)) for s in strata])
-    value = float(statistic(np.concatenate(strata), weights))
+    once = np.ones((1, len(sizes)))
+    values = [float(x) for x in statistic([np.arange(size)[None] for size in sizes], once)[0]]
+    if (len(sizes) if over_strata else min(sizes)) == 1:
+        return [Estimate(value, -math.inf, math.inf) for value in values]
     random = np.random.default_rng(seed)
     samples = []
-    each = max(1, AT_ONCE // len(weights))
+    each = max(1, AT_ONCE // max(sum(sizes), max(sizes) ** 2))
     for first in range(0, resamples, each):
         count = min(each, resamples - first)
-        drawn = [s[random.integers(0, len(s), (count, len(s)))] for s in strata]
-        drawn_weights = weights
+        draws = [random.integers(0, size, (count, size)) for size in sizes]
+        times = np.broadcast_to(once, (count, len(sizes)))
         if over_strata:
-            drawn_weights = _weights_of_draws(random, strata, count)
-        samples.append(statistic(np.concatenate(drawn, axis=1), drawn_weights))
-    if (len(strata) if over_strata else min(map(len, strata))) == 1:
-        return Estimate(value, -math.inf, math.inf)
-    outside = outside_of(strata, over_strata)
-    low, high = np.quantile(np.concatenate(samples), [outside, 1 - outside])
-    return Estimate(value, min(float(low), value), max(float(high), value))
+            times = random.multinomial(len(sizes), once[0] / len(sizes), count).astype(float)
+        samples.append(statistic(draws, times))
+    outside = outside_of(sizes, over_strata)
+    ends = np.quantile(np.concatenate(samples), [outside, 1 - outside], axis=0)
+    return [
+        Estimate(value, min(float(low), value), max(float(high), value))
+        for value, low, high in zip(values, *ends, strict=True)
+    ]
 
 
-def _weights_of_draws(
-    random: np.random.Generator, strata: Sequence[np.ndarray], count: int
-) -> np.ndarray:
-    """Each stratum weighs as often as it is drawn, among as many draws as there are strata."""
-    times = random.multinomial(len(strata), np.full(len(strata), 1 / len(strata)), size=count)
-    sizes = [len(stratum) for stratum in strata]
-    return np.repeat(times / np.asarray(sizes), sizes, axis=1)
-
-
-def outside_of(strata: Sequence[np.ndarray], over_strata: bool = False) -> float:
-    """α/2 at the top of this file; of the strata themselves where they are drawn."""
+def outside_of(sizes: Sequence[int], over_strata: bool = False) -> float:
+    """α/2 at the top of this file, of strata of these sizes; of the strata themselves where they
+    are drawn.
+    """
     if over_strata:
-        n, freedom = len(strata), len(strata) - 1
+        n, freedom = len(sizes), len(sizes) - 1
     else:
-        n, freedom = min(map(len, strata)), sum(len(stratum) - 1 for stratum in strata)
+        n, freedom = min(sizes), sum(size - 1 for size in sizes)
     x = math.sqrt(n / (n - 1)) * student_quantile(freedom)
     return 0.5 * math.erfc(x / math.sqrt(2))
 

@@ -97,11 +97,17 @@ def test_tables_are_sorted_by_their_heads(browser, page):
     assert sorted(rows_of(table)) == sorted(before)
 
 
-def test_curves_are_hidden_and_shown(browser, page):
+def test_curves_of_all_splits_are_hidden_and_shown(browser, page):
     opened(browser, page)
+    folded = browser.find_elements("css selector", "details .curves svg")
+    assert len(folded) == 2 * len(TASKS)  # outer validation and training
+    assert not any(figure.is_displayed() for figure in folded)
+    for summary in browser.find_elements("css selector", "summary"):
+        summary.click()
+    assert all(figure.is_displayed() for figure in folded)
     button = browser.find_elements("css selector", ".legend button")[0]
     lines = browser.find_elements("css selector", f".{button.get_attribute('data-line')}")
-    assert lines
+    assert len(lines) == 2 * 3  # a line and a band of the one task that did not diverge
     assert all(line.is_displayed() for line in lines)
     others = browser.find_elements("css selector", ".line-1")
     button.click()
@@ -115,6 +121,8 @@ def test_curves_are_hidden_and_shown(browser, page):
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_nothing_overflows(browser, page, width):
     opened(browser, page, width)
+    for summary in browser.find_elements("css selector", "summary"):
+        summary.click()
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     wide = browser.execute_script(
         """return [...document.querySelectorAll('body *')].filter(e =>

@@ -54,9 +54,9 @@ def test_adam_as_if_it_were_learned_has_ratio_and_speedup_one(tmp_path):
         assert facts[name]["low"] <= 1 <= facts[name]["high"]
         assert facts[name]["value"] == pytest.approx(1, abs=0.02)
     assert facts["losses"] + facts["wins"] <= 1
-    assert facts["probability_of_improvement"]["adam"] == pytest.approx(0.5, abs=0.15)
+    assert facts["probability_of_improvement"]["adam"]["value"] == pytest.approx(0.5, abs=0.15)
     assert "is not distinguishable from tuned Adam" in verdicts(report)[0]
-    assert report["algoperf"]["scores"]["twin"] > 0.5
+    assert report["algoperf"]["scores"]["twin"]["value"] > 0.5
 
 
 def test_a_broken_optimizer_is_shown_as_exactly_that(tmp_path):
@@ -71,7 +71,7 @@ def test_a_broken_optimizer_is_shown_as_exactly_that(tmp_path):
     rows = {row["task"]: row for row in report["results"]}
     for name in ("alpha @ 100", "beta @ 100", "gamma @ 200"):
         final = rows[name]["final"]["broken"]
-        assert (final["diverged"], final["runs"]) == (5, [None] * 5)
+        assert (final["diverged"], final["runs"]["test"]) == (5, [None] * 5)
         ours = rows[name]["learned"]["broken"]
         assert ours["judgement"] == "loss"
         assert ours["speedup"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -85,7 +85,7 @@ def test_a_broken_optimizer_is_shown_as_exactly_that(tmp_path):
     assert to_markdown(report).count("5 of 5 diverged") == 2 * 3  # results, and all splits
     assert to_html(report).count('class="bad">5 of 5 diverged') == 2 * 3
     assert "5 of 5 diverged" in to_terminal(report)
-    assert report["algoperf"]["scores"]["broken"] == 0.0
+    assert report["algoperf"]["scores"]["broken"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_an_optimizer_that_only_wins_mid_run_does_not_win(tmp_path):
@@ -106,7 +106,7 @@ def test_a_better_optimizer_wins(tmp_path):
     assert facts["final_loss_ratio_iqm"]["value"] == pytest.approx(1.25, rel=0.02)
     assert (facts["wins"], facts["losses"]) == (5, 0)
     assert facts["speedup_iqm"]["low"] > 1.2
-    assert facts["probability_of_improvement"]["adam"] == 1
+    assert facts["probability_of_improvement"]["adam"] == {"value": 1, "low": 1, "high": 1}
     over = facts["final_loss_ratio_iqm_over_tasks"]
     assert over["low"] <= facts["final_loss_ratio_iqm"]["value"] <= over["high"]
     assert "ends below tuned Adam" in verdicts(report)[0]
@@ -172,6 +172,8 @@ THRESHOLDS = (
     {"measure": "diverged_runs", "at_most": 0},
     {"measure": "held_out_final_loss_ratio_iqm", "at_least": 0.5},  # gamma alone
     {"measure": "profile_integral", "at_least": 0.3, "at_most": 0.7},
+    {"measure": "probability_of_improvement", "of": "low", "at_least": 0.5},
+    {"measure": "algoperf_score", "of": "high", "at_most": 1.0},
 )
 
 
@@ -179,9 +181,17 @@ def test_thresholds_pass_or_fail(tmp_path):
     report, _ = evaluated(
         tmp_path, TASKS, everyone(learned()), {"ours": twin}, thresholds=THRESHOLDS
     )
-    assert [row["passed"] for row in report["thresholds"]] == [True, False, True, True, True]
+    assert [row["passed"] for row in report["thresholds"]] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert report["thresholds"][1]["reached"] == pytest.approx(1, abs=0.05)
-    assert "Fails 1 of 5 thresholds" in verdicts(report)[-1]
+    assert "Fails 2 of 7 thresholds" in verdicts(report)[-1]
     assert "| NO |" in to_markdown(report)
     (tmp_path / next(p for p in report["raw"]["beta @ 100"] if "ways" in p)).unlink()
     partial = redrawn(tmp_path, TASKS, everyone(learned()), thresholds=THRESHOLDS)
@@ -231,7 +241,9 @@ def test_aggregates_are_those_of_the_runs(tmp_path):
     report, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": mid_run})
     ratios = []
     for row in report["results"]:
-        ours, theirs = (row["final"][row["chosen"][name]]["runs"] for name in ("ours", "adam"))
+        ours, theirs = (
+            row["final"][row["chosen"][name]]["runs"]["test"] for name in ("ours", "adam")
+        )
         ratios.append(np.divide(theirs, ours))
         np.testing.assert_allclose(row["learned"]["ours"]["ratios"]["adam"], ratios[-1], rtol=1e-5)
     expected = bootstrap(ratios, seed=0)
@@ -242,7 +254,15 @@ def test_aggregates_are_those_of_the_runs(tmp_path):
 def test_the_csv_has_a_line_for_every_scored_run(tmp_path):
     report, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": diverging})
     header, *lines = to_csv(report).splitlines()
-    assert header == "task,optimizer,chosen,seed,final_test_loss,diverged"
+    assert header == (
+        "task,optimizer,chosen,seed,final_test_loss,final_outer_validation_loss,final_train_loss,"
+        "diverged"
+    )
     assert len(lines) == 4 * 5 * 5  # tasks, labels, seeds
-    assert lines[0] == "alpha @ 100,ours,1,0,,1"
+    assert lines[0] == "alpha @ 100,ours,1,0,,,,1"
+    adam = lines[5].split(",")
+    final = report["results"][0]["final"][adam[1]]["runs"]
+    assert [float(x) for x in adam[4:7]] == [
+        final[split][0] for split in ("test", "outer_validation", "train")
+    ]
     assert sum(line.split(",")[2] == "1" for line in lines) == 4 * 3 * 5

@@ -85,7 +85,7 @@ def test_what_is_no_suite_is_named(text, told):
         ("at_least = 0.9", "", r"needs a number `at_least` or `at_most`"),
         ("at_least = 0.9", 'at_least = "1"', r"needs a number"),
         ("at_least = 0.9", "at_least = nan", r"needs a number"),
-        ("final_loss_ratio_iqm", "algoperf_score", r"`of`='low': 'algoperf_score' has no interval"),
+        ("final_loss_ratio_iqm", "diverged_runs", r"`of`='low': 'diverged_runs' has no interval"),
         ("[[thresholds]]", "[thresholds.x]", r"`thresholds` must be tables, each under"),
         ("[[tasks]]", "[[tasks", r"cannot be read"),
     ],
