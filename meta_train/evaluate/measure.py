@@ -12,17 +12,15 @@ from meta_train.evaluate.contestant import Contestant
 from meta_train.evaluate.running import MissingRunsError, Run
 from meta_train.evaluate.runs import Curve, RunSpec
 from meta_train.evaluate.tuning import Grid, Tuned, tune
-
-STRETCHES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # horizons of the reference's schedule
-LONGEST = max(STRETCHES)
+from meta_train.evaluate.ways import reference_ways
 
 
 class TaskResult(NamedTuple):
     """What was measured on one task; S scored seeds.
 
     ``curves``: {label: [S] curves}; ``chosen``: {contestant: the label that stands for it};
-    ``tuned``: {contestant: its tuning}; ``ways``: [S] curves of each way of the reference, from
-    which speed-ups come; ``missing``: {contestant: what was not there}.
+    ``tuned``: {contestant: its tuning}; ``ways``: of `reference_ways`, from which speed-ups come;
+    ``missing``: {contestant: what was not there}.
     """
 
     curves: Mapping[str, Sequence[Curve]]
@@ -71,26 +69,3 @@ def _scored(
     role: str,
 ) -> list[Curve]:
     return run(contestant, role, [RunSpec(seed, settings, steps) for seed in range(seeds)])
-
-
-def reference_ways(
-    run: Run, reference: Contestant, tuned: Tuned, steps: int, seeds: int
-) -> list[list[Curve]]:
-    """Curves of the reference's ways to a loss, on the scored seeds.
-
-    Its constant rates (the tuned one and its two neighbours on the grid, four horizons long),
-    and its tuned schedule stretched to `STRETCHES` horizons.
-    """
-    longest = round(LONGEST * steps)
-    constant, cosine = (tuned.best[schedule][0] for schedule in ("constant", "cosine"))
-    specs = [
-        RunSpec(seed, reference.settings("constant", rate, longest), longest)
-        for rate in (constant / tuned.step, constant, constant * tuned.step)
-        for seed in range(seeds)
-    ] + [
-        RunSpec(seed, reference.settings("cosine", cosine, stretched), stretched)
-        for stretched in (max(1, round(stretch * steps)) for stretch in STRETCHES)
-        for seed in range(seeds)
-    ]
-    curves = run(reference, "ways", specs)
-    return [curves[first : first + seeds] for first in range(0, len(curves), seeds)]

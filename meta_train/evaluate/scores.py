@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from meta_train.evaluate.measure import LONGEST
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.statistics.comparisons import SMALLEST_EFFECT
+from meta_train.evaluate.ways import LONGEST
 
 AHEAD = 1 + SMALLEST_EFFECT  # a ratio that wins
 SMALLEST_LOSS = 1e-12  # a ratio of two losses below is one of rounding errors
@@ -50,7 +50,7 @@ def speedups(
     of all ways; a seed on which it does not get there takes the quickest that does.
 
     Args:
-      ways: curves [S] of every way.
+      ways: curves [S] of every way: of `reference_ways`.
       losses: ours at the end [S].
       horizon: our steps.
 

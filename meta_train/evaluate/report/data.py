@@ -5,21 +5,22 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from meta_train.evaluate.contestant import Contestant
-from meta_train.evaluate.measure import LONGEST, TaskResult
+from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.report.aggregates import aggregate_learned, algoperf_scores
 from meta_train.evaluate.report.envelope import distribution_shifts, read_envelope
 from meta_train.evaluate.report.rows import curve_rows, result_row
 from meta_train.evaluate.report.thresholds import judge_thresholds
 from meta_train.evaluate.request import FORMAT, Request
 from meta_train.evaluate.statistics.comparisons import R_MAX, SMALLEST_EFFECT
+from meta_train.evaluate.ways import LONGEST
 
 NOTES = (
     "Final loss: test loss at the end of the horizon, never on the way. Ratio: the baseline's "
     "final loss ÷ the learned optimizer's on the same seed (above 1 is better); a diverged run of "
     "the learned optimizer counts 0, one of the baseline counts with the loss it started from.",
     "Speed-up: steps that tuned Adam needs to reach the learned optimizer's final loss ÷ the "
-    "horizon: the quickest, by the median over seeds, of its constant rates and of its schedule "
-    "stretched to other horizons; "
+    "horizon: the quickest, by the median over seeds, of its constant rates (stopped anywhere, "
+    "but in no dip) and of its schedule stretched to other horizons (by what it ends with); "
     f"where Adam did not get there in {LONGEST:g} horizons it counts {LONGEST:g}.",
     "Everyone is tuned on seeds that are not scored, by the mean final loss on the "
     "outer-validation split, with the same number of trials, and scored once on the test split.",

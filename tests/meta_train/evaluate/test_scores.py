@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from meta_train.evaluate.baselines import BASELINES
-from meta_train.evaluate.measure import LONGEST, STRETCHES, measure_task, reference_ways
+from meta_train.evaluate.measure import measure_task
 from meta_train.evaluate.running import MissingRunsError
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.scores import (
@@ -15,6 +15,7 @@ from meta_train.evaluate.scores import (
     steps_to_targets,
 )
 from meta_train.evaluate.tuning import Grid, Tuned, rates_of
+from meta_train.evaluate.ways import LONGEST, STRETCHES, reference_ways, without_dips
 from tests.meta_train.evaluate.test_tuning import FakeRun
 
 
@@ -57,26 +58,43 @@ def test_steps_are_to_a_target_of_each_run():
     assert steps_to_targets(curves, np.asarray([3.0, 2.0, 2.0])).tolist() == [5, 20, np.inf]
 
 
-def test_the_ways_of_the_reference_are_rates_and_stretches_on_the_scored_seeds():
+def test_the_ways_of_the_reference_are_rates_and_the_ends_of_stretches_on_the_scored_seeds():
     seen = []
 
     def run(contestant, role, specs):
         seen.append((contestant.name, role, specs))
-        return [curve(3, 1, steps=[0, spec.steps]) for spec in specs]
+        return [
+            curve(3, 1, steps=[0, s.steps]) if s.curve else curve(s.steps + s.seed, steps=[s.steps])
+            for s in specs
+        ]
 
     tuned = Tuned({"constant": (0.1, 0.0), "cosine": (0.3, 0.0)}, "cosine", 2.0, {})
     ways = reference_ways(run, BASELINES["adam"], tuned, 100, 3)
     [(name, role, specs)] = seen
     assert (name, role) == ("adam", "ways")
-    assert len(ways) == 3 + len(STRETCHES)
+    assert len(ways) == 3 + 1
     assert all(len(way) == 3 for way in ways)
     constant, cosine = specs[:9], specs[9:]
     assert [s.settings["learning_rate"] for s in constant[::3]] == [0.05, 0.1, 0.2]
     assert {s.steps for s in constant} == {400}
-    assert [s.steps for s in cosine[::3]] == [25, 50, 75, 100, 150, 200, 300, 400]
+    lengths = [6, 12, 25, 50, 75, 100, 150, 200, 300, 400]
+    assert [s.steps for s in cosine[::3]] == lengths
     assert all(s.settings["horizon"] == s.steps for s in cosine)
     assert {s.settings["learning_rate"] for s in cosine} == {0.3}
     assert [s.seed for s in specs[:3]] == [0, 1, 2]
+    assert len(lengths) == len(STRETCHES)
+    for seed, way in enumerate(ways[-1]):  # a point for the end of each run
+        assert way.steps.tolist() == [0, *lengths]
+        assert way.test.tolist() == [3, *(length + seed for length in lengths)]
+
+
+def test_dips_are_no_place_to_stop_and_a_fall_is_left_as_it_is():
+    falling = np.asarray([9, 7, 4, 3, 1, 0.5])
+    np.testing.assert_array_equal(without_dips(curve(*falling)).test, falling)
+    dips = [9, 7, 1, 1, 6, 5, 4]
+    assert without_dips(curve(*dips)).test.tolist() == [9, 7, 6, 5, 4, 5, 4]
+    diverged = without_dips(curve(9, 7, 5, np.nan, np.nan, np.nan))
+    assert diverged.test.tolist() == [9, 7, 9, np.inf, np.inf, np.inf]
 
 
 def test_speedups_take_the_quickest_way_of_the_reference():
