@@ -23,6 +23,7 @@ from meta_train.evaluate.request import (
     Budget,
     Request,
     make_request,
+    read_request,
     write_request,
 )
 from meta_train.evaluate.sections import Sections
@@ -112,7 +113,7 @@ def evaluate(inputs: Inputs, workdir: Path, shard: tuple[int, int]) -> dict[str,
     made = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(),
-        "peak_memory_bytes": None,  # known at the end
+        "peak_memory_bytes": _peak_so_far(workdir),
     }
     write_request(workdir, request, made)
     mine = [task.name for i, task in enumerate(request.tasks) if i % shard[1] == shard[0] - 1]
@@ -120,9 +121,17 @@ def evaluate(inputs: Inputs, workdir: Path, shard: tuple[int, int]) -> dict[str,
         measured = measure_all(request, contestants, store, mine, trainers)
         sections = Sections(request, contestants, measured.results, store, trainers, mine)
         extras = sections.measure()
-    made["peak_memory_bytes"] = peak_memory()
+    made["peak_memory_bytes"] = max(peak_memory(), made["peak_memory_bytes"] or 0)
     write_request(workdir, request, made)
     return make_report(request, contestants, measured.results, measured.files, made, extras)
+
+
+def _peak_so_far(workdir: Path) -> int | None:
+    """Of the calls that have trained what is kept here, this one not among them."""
+    try:
+        return read_request(workdir)[1]["peak_memory_bytes"]
+    except (ConfigError, KeyError):
+        return None
 
 
 def _budget() -> Budget:

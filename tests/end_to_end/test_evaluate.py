@@ -149,16 +149,22 @@ def without_times(folder):
     return report
 
 
+def peak_memory(folder):
+    report = json.loads((folder / "report.json").read_text())
+    return report["provenance"]["evaluation"]["peak_memory_bytes"]
+
+
 def test_a_second_call_trains_nothing_and_redrawing_is_the_same(evaluated, arguments):
     folder, given = arguments
     workdir = folder / "evaluation"
     before = {path: path.stat().st_mtime_ns for path in (workdir / "raw").rglob("*.js*")}
-    report = without_times(workdir)
+    report, peak = without_times(workdir), peak_memory(workdir)
     started = time.perf_counter()
     code, _, error = run(EVALUATE, *given, f"--workdir={workdir}")
     assert (code, time.perf_counter() - started < 60) == (3, True), error
     assert before == {path: path.stat().st_mtime_ns for path in (workdir / "raw").rglob("*.js*")}
     assert without_times(workdir) == report
+    assert peak_memory(workdir) >= peak  # of the call that trained
 
     page = (workdir / "report.html").read_bytes()
     (workdir / "report.html").unlink()

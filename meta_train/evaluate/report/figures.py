@@ -164,7 +164,7 @@ def _svg(name: str, draw: Any) -> str:
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
         draw(axes)
-        axes.set_title(_plain(name), fontsize=9)
+        axes.set_title(_plain(name), fontsize=9, y=1)
         for axis in (axes.xaxis, axes.yaxis):
             if axis.get_scale() == "log":
                 axis.set_major_formatter(_PlainNumbers())
