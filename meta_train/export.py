@@ -25,7 +25,7 @@ def export_optimizer(
     """Write ``DIR/optimizer``, unless it is there: θ, and in the manifest how it was found.
 
     With ``validations``, rows of `validation`, it is the θ of the best of them, and the last one
-    is in ``DIR/optimizer_last``.
+    is in ``DIR/optimizer_last``; without them an older ``DIR/optimizer_last`` is the last one too.
 
     Raises:
       OSError: it cannot be written, or there is something else in its place.
@@ -33,6 +33,8 @@ def export_optimizer(
     last = jax.tree.map(np.asarray, run.rule.complete(state.theta))
     facts = envelope(run, state, workdir)
     if not validations:
+        if (workdir / OPTIMIZER_LAST).exists():
+            _saved(run, workdir / OPTIMIZER_LAST, last, facts)
         return _saved(run, workdir / OPTIMIZER, last, facts)
     best = best_of(validations)
     facts["validation"] = {
@@ -47,17 +49,19 @@ def export_optimizer(
 
 
 def _saved(run: Run, target: Path, theta: Any, facts: dict[str, Any]) -> Path:
-    if not _is_there(target, theta):
+    if not _is_there(target, theta, facts.get("validation")):
         learned_opt.save(target, run.rule.whole, theta, meta_training=facts, licence="Apache-2.0")
     return target
 
 
-def _is_there(target: Path, theta: Any) -> bool:
+def _is_there(target: Path, theta: Any, validation: Mapping[str, Any] | None) -> bool:
     try:
-        found = learned_opt.read(target).theta
+        found = learned_opt.read(target)
     except (OSError, learned_opt.OptimizerFormatError):
         return False
-    theirs, ours = dict(jax.tree.leaves_with_path(found)), dict(jax.tree.leaves_with_path(theta))
+    if found.manifest["meta_training"].get("validation") != validation:
+        return False
+    theirs, ours = (dict(jax.tree.leaves_with_path(tree)) for tree in (found.theta, theta))
     return theirs.keys() == ours.keys() and all(
         np.array_equal(theirs[path], ours[path]) for path in ours
     )

@@ -50,6 +50,8 @@ class Validator:
     def __init__(self, run: Run, workdir: Path, *, first_step: int, peers: Peers = ALONE):
         """Read what was found so far of the same suite and seeds; nothing is compiled yet.
 
+        A run without validation has no rows, even where it was validated before.
+
         Raises:
           ConfigError, DataUnavailableError: the suite is not there.
         """
@@ -60,7 +62,7 @@ class Validator:
         self.rows = [
             row
             for row in read_rows(workdir / FILE)
-            if row["step"] <= first_step and self._basis.items() <= row.items()
+            if self.every and row["step"] <= first_step and self._basis.items() <= row.items()
         ]
         self._theta: Any = None
         self._trainers: Mapping[str, tuple[SuiteTask, Trainer, float]] = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -101,8 +102,6 @@ def test_training_is_what_it_is_without_validation(finished, tmp_path):
 
 def test_a_run_cut_anywhere_ends_with_the_same_validations(finished, tmp_path):
     """The checkpoint is behind the validations that were written: they come again, the same."""
-    import shutil
-
     cut = tmp_path / "cut"
     shutil.copytree(finished, cut)
     for name in ("optimizer", "optimizer_last"):
@@ -116,6 +115,24 @@ def test_a_run_cut_anywhere_ends_with_the_same_validations(finished, tmp_path):
     for name in ("optimizer", "optimizer_last"):
         ours, theirs = (learned_opt.read(folder / name).theta for folder in (cut, finished))
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_validation_switched_off_at_resume_chooses_nothing_and_on_again_all(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    rows = [row | {"better": row["step"] == 4} for row in rows_of(workdir)]  # not the last one
+    (workdir / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    best = kept_theta(workdir, 4)
+    last = learned_opt.read(workdir / "optimizer_last").theta
+    off = dataclasses.replace(CONFIG, validate_every=0)
+    for config, expected in ((off, last), (CONFIG, best)):
+        assert meta_train(assemble(config), workdir) == 0
+        for name, theta in (("optimizer", expected), ("optimizer_last", last)):
+            found = learned_opt.read(workdir / name)
+            jax.tree.map(np.testing.assert_array_equal, found.theta, theta)
+        told = learned_opt.read(workdir / "optimizer").manifest["meta_training"]
+        assert ("validation" in told) == (config is CONFIG)
+    assert rows_of(workdir) == rows
 
 
 def test_patience_ends_a_run_that_gets_no_better_and_it_stays_ended(tmp_path, capsys):
