@@ -97,25 +97,25 @@ def _overall(report: Row) -> Table:
                 interval(facts.get("final_loss_ratio_iqm")),
                 interval(facts.get("final_loss_ratio_iqm_over_tasks")),
                 interval(facts.get("speedup_iqm")),
-                interval(held.get("final_loss_ratio_iqm")),
-                interval(held.get("speedup_iqm")),
+                f"{facts.get('wins', 0)} / {facts.get('ties', 0)} / {facts.get('losses', 0)}",
+                interval(report["algoperf"]["scores"].get(name)),
                 interval(improvement.get(REFERENCE)),
                 interval(facts.get("profile", {}).get("integral")),
-                f"{facts.get('wins', 0)} / {facts.get('ties', 0)} / {facts.get('losses', 0)}",
+                interval(held.get("final_loss_ratio_iqm")),
+                interval(held.get("speedup_iqm")),
                 f"{facts['tasks']} of {facts['tasks_of_suite']}",
-                interval(report["algoperf"]["scores"].get(name)),
                 str(facts["diverged_runs"]),
                 str(facts["missing_runs"]),
             ]
         )
     for name, score in report["algoperf"]["scores"].items():
         if name not in report["aggregates"]:
-            rows.append([titles[name], *["–"] * 9, interval(score), "–", "–"])
+            rows.append([titles[name], *["–"] * 4, interval(score), *["–"] * 7])
     return Table(
         "Over all tasks (IQM)",
         ["optimizer", "Adam's loss ÷ ours", "the same over tasks", "speed-up over Adam",
-         "Adam's loss ÷ ours, held out", "speed-up, held out", "P(better than Adam)",
-         "integral of the profile", "wins / ties / losses", "tasks", "AlgoPerf score",
+         "wins / ties / losses", "AlgoPerf score", "P(better than Adam)", "integral of the profile",
+         "Adam's loss ÷ ours, held out", "speed-up, held out", "tasks",
          "diverged runs", "missing runs"],
         rows,
     )  # fmt: skip
