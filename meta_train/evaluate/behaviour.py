@@ -20,7 +20,7 @@ import optax
 from meta_train.evaluate.contestant import Contestant, Settings
 from meta_train.evaluate.report.rows import estimate_of
 from meta_train.evaluate.running import Run
-from meta_train.evaluate.runs import EVALUATION_KEY, RunSpec
+from meta_train.evaluate.runs import RunSpec, run_key
 from meta_train.evaluate.scores import SMALLEST_LOSS, final_losses
 from meta_train.evaluate.store import number
 from meta_train.evaluate.varied import input_groups, settings_of, varied
@@ -46,7 +46,7 @@ def trajectory(
     adam = reference.optimizer.build(reference.theta(settings))
     theta = jax.device_put(learned.theta({}))
     data = jax.device_put({"train": splits["train"]})
-    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), 0)
+    key = run_key(family.name, steps, 0)
 
     def run(theta: Any, data: Any) -> Any:
         state = problem.begin(jax.random.fold_in(key, 0), theta, jnp.int32(steps))

@@ -14,6 +14,7 @@ PACKAGES = Path(__file__).parents[2]
 SOURCES = (
     "learned_opt",
     "tasks",
+    "meta_train/parallel.py",
     "meta_train/problem.py",
     "meta_train/problems/final_loss.py",
     "meta_train/problems/optimizer_training.py",

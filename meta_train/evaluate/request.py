@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from learned_opt import RULES, PortableOptimizer
 from meta_train.config import ConfigError
 from meta_train.evaluate.baselines import BASELINES, REFERENCE
@@ -85,7 +87,7 @@ def make_request(
 ) -> Request:
     """``data``: {family: its splits}; ``saved``: {name: (source, optimizer)}."""
     digests = {name: digest_of_arrays(splits) for name, splits in data.items()}
-    code = {"sources": digest_of_sources(), "versions": _versions()}
+    code = {"sources": digest_of_sources(), "versions": _versions(), "numbers": _numbers()}
     tasks = [
         EvaluatedTask(
             f"{task.family} @ {task.steps}",
@@ -153,6 +155,15 @@ def read_request(workdir: Path) -> tuple[Request, dict[str, Any]]:
             "trains nothing that is there"
         ) from None
     return request, made
+
+
+def _numbers() -> dict[str, str | bool | None]:
+    """What makes other figures of the same code: kind of device, types, precision of products."""
+    return {
+        "platform": jax.default_backend(),
+        "x64": jax.config.values["jax_enable_x64"],
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+    }
 
 
 def _versions() -> dict[str, str | None]:

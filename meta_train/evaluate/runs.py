@@ -1,10 +1,12 @@
 """Training runs of one task with one optimizer: all of them in one compiled call.
 
 A run is a seed and settings: its task, initial parameters and minibatches come from the seed
-alone, so that the runs of two optimizers with one seed are a pair.
+alone, so that the runs of two optimizers with one seed are a pair. Those of two tasks with one seed
+have nothing in common: intervals resample the seeds of every task by themselves.
 """
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +80,14 @@ class _Stops(NamedTuple):
     scored: Any
 
 
+def run_key(family: str, horizon: int, seed: Any) -> jax.Array:
+    """All that is random in the run of a seed, on a family with a horizon."""
+    root = jax.random.key(EVALUATION_KEY)
+    return jax.random.fold_in(
+        jax.random.fold_in(root, zlib.crc32(f"{family} @ {horizon}".encode())), seed
+    )
+
+
 def data_of(family: TaskFamily, splits: Mapping[str, Any]) -> Any:
     """What trainers of a family read, on the devices of this process: once for all of them."""
     scored = {s: family.examples(splits[s], EXAMPLES) for s in SCORED_SPLITS}
@@ -100,6 +110,7 @@ class Trainer:
         """``data``: of `data_of`; ``horizon``: inner steps over which a curve has `POINTS` points;
         ``most``: runs of a call.
         """
+        self._horizon = horizon
         self._interval = max(1, math.ceil(horizon / POINTS))
         self._contestant = contestant
         self._problem = optimizer_training(family, contestant.optimizer)
@@ -178,13 +189,12 @@ class Trainer:
 
     def _begin(self, specs: Sequence[RunSpec | None]) -> _Row:
         """Rows that have yet to begin; what stands for no run trains for no step."""
-        root = jax.random.key(EVALUATION_KEY)
         seeds = np.asarray([spec.seed if spec else 0 for spec in specs])
         thetas = [self._contestant.theta(s.settings) if s else self._theta for s in specs]
         length = np.asarray([max(spec.steps, 1) if spec else 1 for spec in specs], np.int32)
         count = len(specs)
         return _Row(
-            key=jax.vmap(lambda seed: jax.random.fold_in(root, seed))(seeds),
+            key=jax.vmap(lambda seed: run_key(self._family.name, self._horizon, seed))(seeds),
             theta=jax.tree.map(lambda *x: np.stack(x), *thetas),
             length=length,
             done=np.zeros(count, np.int32),

@@ -6,7 +6,7 @@ import numpy as np
 
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.statistics.comparisons import SMALLEST_EFFECT
-from meta_train.evaluate.ways import LONGEST
+from meta_train.evaluate.ways import LONGEST, without_dips
 
 AHEAD = 1 + SMALLEST_EFFECT  # a ratio that wins
 SMALLEST_LOSS = 1e-12  # a ratio of two losses below is one of rounding errors
@@ -41,13 +41,19 @@ def ratios_of_losses(ours: np.ndarray, theirs: np.ndarray, stand_in: np.ndarray)
     return np.where(finite, ratios, np.where(other, 0.0, 1.0))
 
 
+def diverged_alone(ratios: np.ndarray) -> int:
+    """How many of `final_loss_ratios` are of runs of ours that diverged where theirs did not."""
+    return int((np.asarray(ratios) == 0).sum())
+
+
 def speedups(
     ways: Sequence[Sequence[Curve]], losses: np.ndarray, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Steps that the quickest way of the reference takes to our final losses ÷ the horizon.
 
-    The quickest way is that of the smallest median over seeds, so that no seed takes the luckiest
-    of all ways; a seed on which it does not get there takes the quickest that does.
+    The quickest way is that of the smallest median over the seeds on which ours did not diverge (of
+    equal ones, of the smallest mean; never counts `LONGEST` horizons), so that no seed takes the
+    luckiest of all ways; a seed on which it does not get there takes the quickest that does.
 
     Args:
       ways: curves [S] of every way: of `reference_ways`.
@@ -59,16 +65,37 @@ def speedups(
       [S]: the speed-up is then at least the four horizons that stand for it.
     """
     steps = np.stack([steps_to_targets(way, losses) for way in ways])
-    quickest = steps[np.argmin(np.median(steps, axis=1))]
+    quickest = min(steps, key=lambda way: _how_long(way[np.isfinite(losses)], horizon))
     needed = np.where(np.isfinite(quickest), quickest, steps.min(axis=0))
     censored = np.isinf(needed) & np.isfinite(losses)
     found = np.where(censored, LONGEST, needed / horizon)
     return np.where(np.isfinite(losses), found, 0.0), censored
 
 
+def _how_long(steps: np.ndarray, horizon: int) -> tuple[float, float]:
+    """Median and mean; of no seeds 0."""
+    counted = np.minimum(steps, LONGEST * horizon)
+    return (float(np.median(counted)), float(counted.mean())) if len(counted) else (0.0, 0.0)
+
+
 def steps_to_targets(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray:
     """Steps of each run to a target loss of its own; infinite if never. Shape [S]."""
     return np.asarray([steps_to_reach(c, t) for c, t in zip(curves, targets, strict=True)])
+
+
+def steps_to_stay(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray:
+    """Steps after which each run is at or below its target for good; infinite if never. Shape [S].
+
+    So a run that was there on its way and ends above has not reached it. Single points of a noisy
+    curve, dips or peaks, do not count (`without_dips`), but for the last.
+    """
+    found = []
+    for curve, target in zip(map(without_dips, curves), targets, strict=True):
+        above = np.flatnonzero(~(curve.test <= target))
+        last = above[-1] if len(above) else -1
+        rest = Curve(*(values[max(last, 0) :] for values in curve))
+        found.append(steps_to_reach(rest, target))
+    return np.asarray(found)
 
 
 def steps_to_reach(curve: Curve, loss: float) -> float:

@@ -12,7 +12,7 @@ import pytest
 import learned_opt
 from meta_train.assemble import assemble
 from meta_train.config import ConfigError, MetaTrainConfig, check_config
-from meta_train.evaluate.runs import EVALUATION_KEY
+from meta_train.evaluate.runs import run_key
 from meta_train.runner import meta_train
 from meta_train.validation import FIRST_SEED, Validator, best_of, kept_theta
 from meta_train.workdir import begin_workdir
@@ -66,7 +66,7 @@ def test_a_score_is_that_of_plain_loops(finished):
 
 
 def by_hand(family, saved, steps, seed):
-    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), seed)
+    key = run_key(family.name, steps, seed)
     key_sample, key_init = jax.random.split(jax.random.fold_in(key, 0))
     task = family.build(family.sample(key_sample))
     params, model_state = task.init(key_init)

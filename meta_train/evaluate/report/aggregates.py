@@ -1,23 +1,29 @@
 """What is said of a learned optimizer over all tasks of a suite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from meta_train.evaluate.baselines import REFERENCE
+from meta_train.evaluate.baselines import BASELINES, REFERENCE
 from meta_train.evaluate.learned import TUNED
 from meta_train.evaluate.measure import TaskResult
-from meta_train.evaluate.report.rows import BOOTSTRAP_SEED, estimate_of, estimate_row
+from meta_train.evaluate.report.rows import BOOTSTRAP_SEED, estimate_of, estimate_row, estimated
+from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.scores import (
+    diverged_alone,
     final_loss_ratios,
     final_losses,
     speedups,
-    steps_to_targets,
+    steps_to_stay,
 )
 from meta_train.evaluate.statistics import (
+    Estimate,
     Verdict,
+    bootstrap,
     estimated_algoperf_scores,
+    judge,
     performance_profile,
     probability_of_improvement,
     profile_integral,
@@ -54,11 +60,26 @@ def aggregate_learned(
     ours = [result.curves[result.chosen[name]] for _, result in kept]
     theirs = [result.curves[result.chosen[REFERENCE]] for _, result in kept]
     ratios = [final_loss_ratios(x, y) for x, y in zip(ours, theirs, strict=True)]
-    sped = [
-        speedups(result.ways, final_losses(curves), task["steps"])[0]
-        for (task, result), curves in zip(kept, ours, strict=True)
+    of_best = [
+        final_loss_ratios(x, _best_variant(result))
+        for x, (_, result) in zip(ours, kept, strict=True)
     ]
-    found |= _both(ratios, sped)
+    sped, censored = zip(
+        *(
+            speedups(result.ways, final_losses(curves), task["steps"])
+            for (task, result), curves in zip(kept, ours, strict=True)
+        ),
+        strict=True,
+    )
+    found |= _both(ratios, sped) | {
+        "seeds": min(map(len, ratios)),
+        "judgement": _judged(ratios),
+        "best_variant": {
+            "final_loss_ratio_iqm": estimate_of(of_best),
+            "judgement": _judged(of_best),
+        },
+        "speedups_censored": int(np.concatenate(censored).sum()),
+    }
     saved = name.removesuffix(TUNED)
     shifts = [task["shifts"][saved] for task, _ in kept]
     held_out = [i for i, axes in enumerate(shifts) if axes]
@@ -73,9 +94,27 @@ def aggregate_learned(
         "ties": verdicts.count(Verdict.TIE),
         "losses": verdicts.count(Verdict.LOSS),
         "probability_of_improvement": _improvement(name, kept),
+        "probability_of_improvement_over_tasks": _over_tasks(
+            ratios, partial(probability_of_improvement, *_losses_beside(REFERENCE, name, kept))
+        ),
         "profile": _profile(ratios),
     }
     return found
+
+
+def _judged(ratios: Sequence[np.ndarray]) -> str:
+    """What is to be said of all tasks together, by the rules of one."""
+    diverged = sum(map(diverged_alone, ratios))
+    return str(judge(estimated(ratios), min(map(len, ratios)), diverged))
+
+
+def _best_variant(result: TaskResult) -> Sequence[Curve]:
+    """The reference with the schedule that is better on the scored seeds, which tuning cannot
+    know.
+    """
+    labels = [BASELINES[REFERENCE].label(v) for v in result.tuned[REFERENCE].best]
+    means = [final_losses(result.curves[label]).mean() for label in labels]
+    return result.curves[labels[int(np.argmin(np.where(np.isfinite(means), means, np.inf)))]]
 
 
 def _both(ratios: Sequence[np.ndarray], sped: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -87,9 +126,16 @@ def _both(ratios: Sequence[np.ndarray], sped: Sequence[np.ndarray]) -> dict[str,
     }
 
 
-def _over_tasks(strata: Sequence[np.ndarray]) -> dict[str, float | None] | None:
-    """None of fewer tasks than speak for others like them."""
-    return estimate_of(strata, over_strata=True) if len(strata) >= FEWEST else None
+def _over_tasks(
+    strata: Sequence[Any], statistic: Callable[..., Estimate] | None = None
+) -> dict[str, float | None] | None:
+    """The IQM, or a ``statistic``, with the tasks resampled too; None of fewer tasks than speak for
+    others like them.
+    """
+    if len(strata) < FEWEST:
+        return None
+    made = statistic or partial(bootstrap, strata)
+    return estimate_row(made(seed=BOOTSTRAP_SEED, over_strata=True))
 
 
 def _profile(ratios: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -102,6 +148,9 @@ def _profile(ratios: Sequence[np.ndarray]) -> dict[str, Any]:
         "low": [number(share.low) for share in shares],
         "high": [number(share.high) for share in shares],
         "integral": estimate_row(integral),
+        "integral_over_tasks": _over_tasks(
+            ratios, lambda **how: profile_integral(ratios, PROFILE[0], PROFILE[-1], **how)
+        ),
     }
 
 
@@ -112,14 +161,18 @@ def _improvement(
     found = {}
     others = {other: None for _, result in kept for other in result.chosen if other != name}
     for other in others:
-        pairs = [
-            (final_losses(r.curves[r.chosen[name]]), final_losses(r.curves[r.chosen[other]]))
-            for _, r in kept
-            if other in r.chosen
-        ]
-        ours, theirs = zip(*pairs, strict=True)
+        ours, theirs = _losses_beside(other, name, kept)
         found[other] = estimate_row(probability_of_improvement(ours, theirs, seed=BOOTSTRAP_SEED))
     return found
+
+
+def _losses_beside(
+    other: str, name: str, kept: Sequence[tuple[Mapping[str, Any], TaskResult]]
+) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+    """Final losses of ours and of another's on every task that has both."""
+    there = [result for _, result in kept if other in result.chosen]
+    ours, theirs = ([final_losses(r.curves[r.chosen[c]]) for r in there] for c in (name, other))
+    return ours, theirs
 
 
 def algoperf_scores(
@@ -134,9 +187,15 @@ def algoperf_scores(
     if not kept:
         return {"scores": {}, "times": {}}
     times = [np.stack([_times(name, result) for name in names]) for _, result in kept]
-    scores = estimated_algoperf_scores(times, seed=BOOTSTRAP_SEED)
+    estimated_scores = partial(estimated_algoperf_scores, times, seed=BOOTSTRAP_SEED)
+    scores = {"scores": estimated_scores()}
+    if len(kept) >= FEWEST:
+        scores["scores_over_tasks"] = estimated_scores(over_strata=True)
     return {
-        "scores": dict(zip(names, map(estimate_row, scores), strict=True)),
+        **{
+            key: dict(zip(names, map(estimate_row, of_all), strict=True))
+            for key, of_all in scores.items()
+        },
         "times": {
             name: {
                 task: number(float(np.median(own[i])))
@@ -151,4 +210,4 @@ def _times(name: str, result: TaskResult) -> np.ndarray:
     targets = final_losses(result.curves[result.chosen[REFERENCE]])
     if name not in result.chosen:
         return np.full(len(targets), np.inf)
-    return steps_to_targets(result.curves[result.chosen[name]], targets)
+    return steps_to_stay(result.curves[result.chosen[name]], targets)

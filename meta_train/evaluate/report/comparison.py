@@ -15,7 +15,7 @@ from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.text import markdown_table
 from meta_train.evaluate.report.words import interval, loss
 from meta_train.evaluate.request import FORMAT
-from meta_train.evaluate.scores import ratios_of_losses
+from meta_train.evaluate.scores import diverged_alone, ratios_of_losses
 from meta_train.evaluate.statistics import judge
 from meta_train.files import write_json, write_text
 
@@ -84,7 +84,8 @@ def compare(ours: Row, theirs: Row) -> dict[str, Any]:
                 values = _ratios(a["runs"]["test"], b["runs"]["test"])
                 ratios.setdefault(mine, []).append(values)
                 found = estimated([values])
-                row |= {"ratio": estimate_row(found), "verdict": str(judge(found, len(values)))}
+                verdict = judge(found, len(values), diverged_alone(values))
+                row |= {"ratio": estimate_row(found), "verdict": str(verdict)}
             rows.append(row)
     overall = [
         {

@@ -8,32 +8,10 @@ from meta_train.evaluate.contestant import Contestant
 from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.report.aggregates import aggregate_learned, algoperf_scores
 from meta_train.evaluate.report.envelope import distribution_shifts, read_envelope
+from meta_train.evaluate.report.notes import NOTES
 from meta_train.evaluate.report.rows import curve_rows, result_row
 from meta_train.evaluate.report.thresholds import judge_thresholds
 from meta_train.evaluate.request import FORMAT, Request
-from meta_train.evaluate.statistics.comparisons import R_MAX, SMALLEST_EFFECT
-from meta_train.evaluate.ways import LONGEST
-
-NOTES = (
-    "Final loss: test loss at the end of the horizon, never on the way. Ratio: the baseline's "
-    "final loss ÷ the learned optimizer's on the same seed (above 1 is better); a diverged run of "
-    "the learned optimizer counts 0, one of the baseline counts with the loss it started from.",
-    "Speed-up: steps that tuned Adam needs to reach the learned optimizer's final loss ÷ the "
-    "horizon: the quickest, by the median over seeds, of its constant rates (stopped anywhere, "
-    "but in no dip) and of its schedule stretched to other horizons (by what it ends with); "
-    f"where Adam did not get there in {LONGEST:g} horizons it counts {LONGEST:g}.",
-    "Everyone is tuned on seeds that are not scored, by the mean final loss on the "
-    "outer-validation split, with the same number of trials, and scored once on the test split.",
-    "Intervals are 95 % bootstrap intervals over seeds, with expanded percentiles: √(n/(n−1)) and "
-    "Student's quantile, for small n. IQM is the mean of the middle half of runs × tasks. Over "
-    "tasks: these are resampled too, so that the interval speaks of tasks like these.",
-    f"A win is a ratio whose interval lies above 1 and that is at least {1 + SMALLEST_EFFECT:g}; a "
-    "loss is the inverse; all else is a tie.",
-    "P(better): probability that our run ends below one of Adam's on another seed of the task.",
-    "AlgoPerf's score: time is the median number of steps to tuned Adam's final loss on the same "
-    f"seed; ρ(τ) is the share of tasks within τ of the best, and the score its mean up to τ = "
-    f"{R_MAX:g}.",
-)
 
 
 class Extras(NamedTuple):

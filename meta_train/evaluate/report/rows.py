@@ -9,7 +9,7 @@ from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.contestant import Contestant
 from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.runs import Curve
-from meta_train.evaluate.scores import final_loss_ratios, final_losses, speedups
+from meta_train.evaluate.scores import diverged_alone, final_loss_ratios, final_losses, speedups
 from meta_train.evaluate.statistics import Estimate, bootstrap, judge, weighted_mean
 from meta_train.evaluate.statistics.intervals import bootstrap_of_draws
 from meta_train.evaluate.store import LOSSES, number
@@ -75,7 +75,9 @@ def learned_row(result: TaskResult, name: str, steps: int) -> dict[str, Any]:
         "ratios": {other: [number(x) for x in values] for other, values in ratios.items()},
     }
     if REFERENCE in ratios:
-        row["judgement"] = str(judge(estimates[REFERENCE], len(ours)))
+        row["judgement"] = str(
+            judge(estimates[REFERENCE], len(ours), diverged_alone(ratios[REFERENCE]))
+        )
         row["seeds_won"] = int((ratios[REFERENCE] > 1).sum())
     if result.ways:
         found, censored = speedups(result.ways, final_losses(ours), steps)

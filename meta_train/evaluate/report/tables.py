@@ -5,6 +5,7 @@ from typing import Any
 
 from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.learned import TUNED
+from meta_train.evaluate.report.provenance import provenance
 from meta_train.evaluate.report.sections import section_tables
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.words import interval, loss, short, titles_of_labels
@@ -18,13 +19,14 @@ def tables(report: Row) -> list[Table]:
         results(report),
         *_comparisons(report),
         _overall(report),
+        _over_tasks(report),
         _tasks(report),
         _splits(report),
         _ledger(report),
         *section_tables(report),
         _thresholds(report),
         _missing(report),
-        _provenance(report),
+        provenance(report),
     ]
     return [table for table in found if table.rows]
 
@@ -95,7 +97,7 @@ def _overall(report: Row) -> Table:
             [
                 titles[name],
                 interval(facts.get("final_loss_ratio_iqm")),
-                interval(facts.get("final_loss_ratio_iqm_over_tasks")),
+                interval(facts.get("best_variant", {}).get("final_loss_ratio_iqm")),
                 interval(facts.get("speedup_iqm")),
                 f"{facts.get('wins', 0)} / {facts.get('ties', 0)} / {facts.get('losses', 0)}",
                 interval(report["algoperf"]["scores"].get(name)),
@@ -113,11 +115,38 @@ def _overall(report: Row) -> Table:
             rows.append([titles[name], *["–"] * 4, interval(score), *["–"] * 7])
     return Table(
         "Over all tasks (IQM)",
-        ["optimizer", "Adam's loss ÷ ours", "the same over tasks", "speed-up over Adam",
+        ["optimizer", "Adam's loss ÷ ours", "with Adam's schedule of the scored seeds",
+         "speed-up over Adam",
          "wins / ties / losses", "AlgoPerf score", "P(better than Adam)", "integral of the profile",
          "Adam's loss ÷ ours, held out", "speed-up, held out", "tasks",
          "diverged runs", "missing runs"],
         rows,
+    )  # fmt: skip
+
+
+def _over_tasks(report: Row) -> Table:
+    """Intervals that speak of tasks like these; none of few tasks."""
+    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    scores = report["algoperf"].get("scores_over_tasks", {})
+    return Table(
+        "Over tasks like these (tasks are resampled too)",
+        ["optimizer", "Adam's loss ÷ ours", "speed-up over Adam", "AlgoPerf score",
+         "P(better than Adam)", "integral of the profile", "Adam's loss ÷ ours, held out",
+         "speed-up, held out"],
+        [
+            [
+                titles[name],
+                interval(facts["final_loss_ratio_iqm_over_tasks"]),
+                interval(facts["speedup_iqm_over_tasks"]),
+                interval(scores.get(name)),
+                interval(facts["probability_of_improvement_over_tasks"]),
+                interval(facts["profile"]["integral_over_tasks"]),
+                interval(facts.get("held_out", {}).get("final_loss_ratio_iqm_over_tasks")),
+                interval(facts.get("held_out", {}).get("speedup_iqm_over_tasks")),
+            ]
+            for name, facts in report["aggregates"].items()
+            if facts.get("final_loss_ratio_iqm_over_tasks")
+        ],
     )  # fmt: skip
 
 
@@ -148,12 +177,13 @@ def _splits(report: Row) -> Table:
     titles = titles_of_labels(report)
     return Table(
         "Losses at the end, on every split",
-        ["task @ steps", "optimizer", "test", "outer validation", "train", "best test on the way",
-         "worst seed", "its test loss", "diverged"],
+        ["task @ steps", "optimizer", "chosen by tuning", "test", "outer validation", "train",
+         "best test on the way", "worst seed", "its test loss", "diverged"],
         [
             [
                 row["task"],
                 titles[label],
+                "yes" if label in row["chosen"].values() else "no",
                 loss(final),
                 short(final["outer_validation"]),
                 short(final["train"]),
@@ -216,59 +246,3 @@ def _missing(report: Row) -> Table:
         ["task @ steps", "optimizer", "what"],
         [[row["task"], row["contestant"], row["what"]] for row in report["missing"]],
     )
-
-
-def _mebibytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 2**20:,.0f} MiB"
-
-
-def _machine(process: Row) -> str:
-    devices = ", ".join(dict.fromkeys(map(str, process.get("devices", []))))
-    return f"{process.get('machine', 'unknown')}; {devices}; code {process.get('git_revision')}"
-
-
-def _provenance(report: Row) -> Table:
-    source = report["provenance"]
-    facts: dict[str, str] = {}
-    for name, optimizer in source["optimizers"].items():
-        met = optimizer["meta_training"]
-        facts |= {
-            f"{name}: {what}": said
-            for what, said in {
-                "from": optimizer["source"],
-                "rule": f"{optimizer['rule']} {optimizer['constants']}",
-                "SHA-256 of the manifest": optimizer["manifest_sha256"],
-                "meta-trained on": ", ".join(f"{t.get('name')}" for t in met.get("tasks", []))
-                or "unknown",
-                "widths": ", ".join(f"{t.get('widths')}" for t in met.get("tasks", []))
-                or "unknown",
-                "machines": "; ".join(dict.fromkeys(map(_machine, met.get("processes", []))))
-                or "unknown",
-                "configuration": f"{met.get('config', 'unknown')}",
-                "horizons": " to ".join(map(str, met.get("horizons", []))) or "unknown",
-                "updates": f"{met.get('updates', 'unknown')}",
-                "inner steps": f"{met.get('inner_steps', 'unknown')}",
-                "windows of pairs with a loss that was not finite": (
-                    f"{met.get('diverged_windows', 'unknown')}"
-                ),
-                "updates skipped, for a gradient that exploded": (
-                    f"{met.get('skipped_updates', 'unknown')}"
-                ),
-                "seconds of meta-training": f"{met.get('seconds', 'unknown')}",
-                "seed": f"{met.get('seed', 'unknown')}",
-            }.items()
-        }
-    made = source["evaluation"]
-    facts |= {
-        "suite": source["suite"],
-        "evaluated": made["evaluated"],
-        "code revision": made["git_revision"] or "not a checkout",
-        "SHA-256 of the sources": source["sources_sha256"],
-        "machine": f"{made['machine']}; {', '.join(made['devices'])}",
-        "peak memory": _mebibytes(made["peak_memory_bytes"]),
-        "Python": made["python"],
-        "kernels": made["kernels"],
-        "versions": ", ".join(f"{k} {v}" for k, v in made["versions"].items()),
-        "command": made["command"],
-    }
-    return Table("Provenance", ["", ""], [[name, said] for name, said in facts.items()])

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from meta_train.evaluate.statistics import Verdict
+from meta_train.evaluate.statistics.comparisons import FEWEST, SMALLEST_EFFECT
+
 SPLITS = {
     "test": "test loss",
     "outer_validation": "outer-validation loss",
@@ -26,18 +29,23 @@ def _verdict(aggregate: Mapping[str, Any]) -> str:
     if "final_loss_ratio_iqm" not in aggregate:
         return "nothing can be said, for its runs or those of tuned Adam are missing."
     ratio, count = aggregate["final_loss_ratio_iqm"], aggregate["tasks"]
-    words = {
-        "better than": "ends below",
-        "worse than": "ends above",
-        "not distinguishable from": "is not distinguishable from",
-    }
     lacking = aggregate["tasks_of_suite"] - count
-    sentence = (
-        f"It {words[judgement(ratio)]} tuned Adam: Adam's final test loss is {interval(ratio)} "
-        f"times its own (IQM over {count} task{'s' * (count > 1)}), and it gets there "
-        f"{interval(aggregate['speedup_iqm'])} times as fast in steps; it wins "
-        f"{aggregate['wins']}, ties {aggregate['ties']} and loses {aggregate['losses']}."
+    sentence = ""
+    if aggregate["diverged_runs"]:
+        sentence += f"It diverged in {aggregate['diverged_runs']} runs. "
+    sentence += (
+        f"It {_standing(aggregate)} tuned Adam: Adam's final test loss is {interval(ratio)} "
+        f"times its own (IQM over {count} task{'s' * (count > 1)}{_over_tasks(aggregate)}), and it "
+        f"gets there {interval(aggregate['speedup_iqm'])} times as fast in steps"
+        f"{_censored(aggregate)}; it wins {aggregate['wins']}, ties {aggregate['ties']} and loses "
+        f"{aggregate['losses']}."
     )
+    best = aggregate["best_variant"]
+    if best["judgement"] != aggregate["judgement"]:
+        sentence += (
+            " Beside the schedule of Adam that is better on the scored seeds, which no tuning "
+            f"knew, the ratio is {interval(best['final_loss_ratio_iqm'])}."
+        )
     if (held := aggregate.get("held_out")) and held["tasks"] < count:
         sentence += (
             f" Outside its meta-training ({held['tasks']} task{'s' * (held['tasks'] > 1)}) the "
@@ -47,8 +55,6 @@ def _verdict(aggregate: Mapping[str, Any]) -> str:
         sentence += " All of these tasks lie outside its meta-training."
     if lacking:
         sentence += f" {lacking} of {aggregate['tasks_of_suite']} tasks are missing."
-    if aggregate["diverged_runs"]:
-        sentence += f" It diverged in {aggregate['diverged_runs']} runs."
     if aggregate["missing_runs"]:
         sentence += f" {aggregate['missing_runs']} of its runs are missing."
     return sentence
@@ -64,12 +70,31 @@ def _failed(report: Mapping[str, Any]) -> list[str]:
     return [f"Passes all {len(rows)} thresholds that were declared beforehand."]
 
 
-def judgement(ratio: Mapping[str, float]) -> str:
-    """What an interval of the final-loss ratio says."""
-    low, high = ratio["low"], ratio["high"]  # null of one seed
-    if low is not None and low > 1:
-        return "better than"
-    return "worse than" if high is not None and high < 1 else "not distinguishable from"
+def _standing(aggregate: Mapping[str, Any]) -> str:
+    """What the ratio over all tasks says, by the rules of `judge`."""
+    if aggregate["judgement"] != Verdict.TIE:
+        return {Verdict.WIN: "ends below", Verdict.LOSS: "ends above"}[aggregate["judgement"]]
+    ratio, seeds = aggregate["final_loss_ratio_iqm"], aggregate["seeds"]
+    if seeds < FEWEST:
+        return f"cannot be told by {seeds} seed{'s' * (seeds > 1)} from"
+    if ratio["low"] <= 1 <= ratio["high"]:
+        return "is not distinguishable from"
+    if ratio["value"] < 1 + SMALLEST_EFFECT:
+        return f"is within {SMALLEST_EFFECT:.0%} of"
+    return "ends, but for the runs that diverged, below"
+
+
+def _over_tasks(aggregate: Mapping[str, Any]) -> str:
+    over = aggregate["final_loss_ratio_iqm_over_tasks"]
+    if over is None:
+        return ""
+    return f"; over tasks like these [{short(over['low'])}, {short(over['high'])}]"
+
+
+def _censored(aggregate: Mapping[str, Any]) -> str:
+    """A speed-up of what Adam never reached is a lower bound."""
+    censored = aggregate["speedups_censored"]
+    return f" or more (Adam never got there in {censored} runs)" if censored else ""
 
 
 def interval(estimate: Mapping[str, float | None] | None) -> str:

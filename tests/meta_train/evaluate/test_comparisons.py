@@ -171,6 +171,8 @@ def test_intervals_of_algoperfs_score_cover_that_of_the_true_times(seeds):
 def test_verdicts(estimate, expected):
     assert judge(estimate, 5) == expected
     assert judge(estimate, 4) == Verdict.TIE
+    diverged = Verdict.LOSS if expected == Verdict.LOSS else Verdict.TIE
+    assert judge(estimate, 5, diverged=1) == diverged
     if estimate.low > 0:
         inverse = Estimate(*(1 / x for x in (estimate.value, estimate.high, estimate.low)))
         opposite = {Verdict.WIN: Verdict.LOSS, Verdict.LOSS: Verdict.WIN, Verdict.TIE: Verdict.TIE}

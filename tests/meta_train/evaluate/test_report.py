@@ -93,6 +93,7 @@ def test_an_optimizer_that_only_wins_mid_run_does_not_win(tmp_path):
     facts = report["aggregates"]["ours"]
     assert facts["final_loss_ratio_iqm"]["high"] < 1
     assert (facts["wins"], facts["losses"]) == (0, 4)
+    assert report["algoperf"]["scores"]["ours"] == {"value": 0, "low": 0, "high": 0}
     row = report["results"][0]["final"]
     assert row["ours"]["best_test"] < row["adam/cosine"]["test"]["value"]
     assert "ends above tuned Adam" in verdicts(report)[0]
@@ -110,6 +111,53 @@ def test_a_better_optimizer_wins(tmp_path):
     over = facts["final_loss_ratio_iqm_over_tasks"]
     assert over["low"] <= facts["final_loss_ratio_iqm"]["value"] <= over["high"]
     assert "ends below tuned Adam" in verdicts(report)[0]
+
+
+def test_what_diverges_on_a_task_does_not_win(tmp_path):
+    """The IQM of five tasks leaves a whole diverged one out, and so would be a win."""
+    tasks = [*TASKS, task("epsilon")]
+    losses = {"ours": times(0.8), ("beta", "ours"): diverging}
+    report, _ = evaluated(tmp_path, tasks, everyone(learned()), losses)
+    facts = report["aggregates"]["ours"]
+    assert facts["final_loss_ratio_iqm"]["low"] > 1.2
+    assert (facts["judgement"], facts["wins"], facts["losses"]) == ("tie", 4, 1)
+    said = verdicts(report)[0]
+    assert said.startswith("It diverged in 5 runs. It ends, but for the runs that diverged, below")
+
+
+def test_small_effects_and_censored_speedups_are_said(tmp_path):
+    report, _ = evaluated(tmp_path, TASKS, everyone(learned("twin")), {"twin": times(0.995)})
+    ratio = report["aggregates"]["twin"]["final_loss_ratio_iqm"]
+    assert 1 < ratio["value"] < 1.01
+    said = "is within 1% of" if ratio["low"] > 1 else "is not distinguishable from"
+    assert f"{said} tuned Adam" in verdicts(report)[0]
+    other = tmp_path / "other"
+    report, _ = evaluated(other, TASKS, everyone(learned()), {"ours": times(0.01)})
+    facts = report["aggregates"]["ours"]
+    assert (facts["speedup_iqm"]["value"], facts["speedups_censored"]) == (4, 20)
+    assert "4 [4, 4] times as fast in steps or more (Adam never got" in verdicts(report)[0]
+
+
+def test_a_lucky_choice_of_adams_schedule_is_seen(tmp_path):
+    """Tuning took the worse schedule: beside the better one nothing is won, and that is said."""
+
+    def adam(settings, steps, horizon):
+        scored = len(steps) > 1
+        factor = (1.0 if scored else 1.05) if settings["cosine"] else (1.1 if scored else 1.0)
+        return factor * adam_loss({**settings, "cosine": 1.0}, steps, horizon)
+
+    tasks = [task(name) for name in ("alpha", "beta", "gamma", "delta", "epsilon")]
+    report, _ = evaluated(tmp_path, tasks, everyone(learned()), {"adam": adam, "ours": times(1.05)})
+    facts = report["aggregates"]["ours"]
+    assert {row["chosen"]["adam"] for row in report["results"]} == {"adam/constant"}
+    assert facts["judgement"] == "win"
+    assert facts["final_loss_ratio_iqm"]["value"] == pytest.approx(1.1 / 1.05, rel=0.01)
+    best = facts["best_variant"]
+    assert best["judgement"] == "loss"
+    assert best["final_loss_ratio_iqm"]["value"] == pytest.approx(1 / 1.05, rel=0.01)
+    assert "no tuning knew, the ratio is 0.94" in verdicts(report)[0]
+    fair, _ = evaluated(tmp_path / "fair", tasks, everyone(learned()), {"ours": times(1.05)})
+    assert "no tuning knew" not in verdicts(fair)[0]
 
 
 def test_nothing_is_trained_twice_and_a_report_is_drawn_again_to_the_byte(tmp_path):
@@ -228,7 +276,7 @@ def test_few_seeds_give_no_verdict_and_one_no_interval(tmp_path):
     ratio = report["aggregates"]["ours"]["final_loss_ratio_iqm"]
     assert (ratio["low"], ratio["high"]) == (None, None)
     assert ratio["value"] == pytest.approx(2, rel=0.05)
-    assert "is not distinguishable" in verdicts(report)[0]
+    assert "cannot be told by 1 seed from tuned Adam" in verdicts(report)[0]
     assert "ends below" in verdicts(alone)[0]
     to_html(report)
     to_terminal(report)

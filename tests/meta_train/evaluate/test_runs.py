@@ -8,12 +8,12 @@ from optax import contrib
 
 from meta_train.evaluate.baselines import BASELINES, WEIGHT_DECAY
 from meta_train.evaluate.runs import (
-    EVALUATION_KEY,
     EXAMPLES,
     RunSpec,
     Trainer,
     data_of,
     rows_at_once,
+    run_key,
 )
 from tasks import get_family
 
@@ -32,15 +32,15 @@ def settings(rate, schedule="constant", horizon=40):
     return ADAM.settings(schedule, rate, horizon)
 
 
-def by_hand(seed, transformation, steps, scored_params=lambda state, params: params):
+def by_hand(seed, transformation, steps, scored=lambda state, params: params, horizon=40):
     """Test losses after 0, 1, … steps of a loop in plain Python."""
-    key = jax.random.fold_in(jax.random.key(EVALUATION_KEY), seed)
+    key = run_key("quadratic16", horizon, seed)
     key_sample, key_init = jax.random.split(jax.random.fold_in(key, 0))
     task = FAMILY.build(FAMILY.sample(key_sample))
     params, model_state = task.init(key_init)
     state = transformation.init(params)
-    scored = FAMILY.examples(SPLITS["test"], EXAMPLES)
-    losses = [float(task.loss(params, model_state, key, scored)[0])]
+    examples = FAMILY.examples(SPLITS["test"], EXAMPLES)
+    losses = [float(task.loss(params, model_state, key, examples)[0])]
 
     @jax.jit
     def step(params, state, i):
@@ -49,7 +49,7 @@ def by_hand(seed, transformation, steps, scored_params=lambda state, params: par
         grads = jax.grad(lambda p: task.loss(p, model_state, key_loss, batch)[0])(params)
         updates, state = transformation.update(grads, state, params)
         params = optax.apply_updates(params, updates)
-        loss = task.loss(scored_params(state, params), model_state, key, scored)[0]
+        loss = task.loss(scored(state, params), model_state, key, examples)[0]
         return params, state, loss
 
     for i in range(steps):
@@ -97,7 +97,7 @@ def test_baselines_are_those_of_optax(name):
     baseline = BASELINES[name]
     trainer = Trainer(FAMILY, DATA, baseline, horizon=5, most=2)
     (curve,) = trainer.train([RunSpec(1, baseline.settings(variant, 0.02, 5), 5)])
-    expected = by_hand(1, reference, 5, baseline.scored)
+    expected = by_hand(1, reference, 5, baseline.scored, horizon=5)
     np.testing.assert_allclose(curve.test, expected, rtol=1e-4)
 
 
@@ -156,6 +156,16 @@ def test_two_optimizers_start_from_the_same_task(adam):
     np.testing.assert_allclose(ours.test, theirs.test, rtol=1e-5)
     (curve,) = other.train([RunSpec(0, settings(1e6), 40)])
     assert not np.isfinite(curve.test[-1])  # a divergence is seen
+
+
+def test_two_tasks_share_nothing_by_their_seeds(adam):
+    """Neither two horizons of a family, nor two families."""
+    start = {40: adam.train([RunSpec(5, settings(0.1), 1)])[0].test[1]}
+    other = Trainer(FAMILY, DATA, ADAM, horizon=41, most=2)
+    start[41] = other.train([RunSpec(5, settings(0.1), 1)])[0].test[1]
+    assert start[40] != start[41]
+    keys = [run_key(name, 40, seed) for name in ("a", "b") for seed in range(2)]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 4
 
 
 def test_it_is_traced_and_compiled_once():

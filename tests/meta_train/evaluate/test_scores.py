@@ -12,6 +12,7 @@ from meta_train.evaluate.scores import (
     final_losses,
     speedups,
     steps_to_reach,
+    steps_to_stay,
     steps_to_targets,
 )
 from meta_train.evaluate.tuning import Grid, Tuned, rates_of
@@ -118,6 +119,40 @@ def test_a_seed_takes_the_lucky_way_only_where_the_quickest_does_not_get_there()
     found, censored = speedups([slow, quick], np.ones(3), 100)
     np.testing.assert_allclose(found, [0.5, 0.5, 0.9])
     assert not censored.any()
+
+
+@pytest.mark.parametrize("reversed_ways", [False, True])
+def test_the_quickest_way_is_that_of_the_seeds_that_say_something(reversed_ways):
+    """Where ours diverged, or the reference never gets there, on most seeds: in any order."""
+
+    def way(*ends):
+        return [curve(3, 1, steps=[0, end]) for end in ends]
+
+    ways = [way(390, 390, 390, 390, 390), way(100, 100, 100, 100, 100)]
+    ways = ways[::-1] if reversed_ways else ways
+    found, censored = speedups(ways, np.asarray([np.nan, np.inf, np.nan, 1, 1]), 100)
+    assert found.tolist() == [0, 0, 0, 1, 1]
+    assert not censored.any()
+    found, censored = speedups(ways, np.asarray([0.1, 0.1, 0.1, 1, 1]), 100)
+    assert found.tolist() == [LONGEST, LONGEST, LONGEST, 1, 1]
+    assert censored.tolist() == [True, True, True, False, False]
+    found, censored = speedups(ways, np.full(5, np.nan), 100)
+    assert (found.tolist(), censored.any()) == ([0] * 5, False)
+
+
+def test_a_target_is_reached_for_good():
+    """Not by one who was there on the way, and not later for one peak."""
+    targets = np.full(6, 2.0)
+    curves = [
+        curve(9, 5, 3, 2, 2, 2, 2),  # Adam to its own loss
+        curve(9, 1, 1, 1, 1, 3, 3),  # a winner on the way
+        curve(9, 1, 1, 5, 1, 1, 1),  # one peak
+        curve(9, 5, 1, 5, 5, 5, 1),  # one dip, then the end
+        curve(9, 1, 1, 1, 1, 1, np.nan),
+        curve(2, 2, 2, 2, 2, 2, 2),
+    ]
+    expected = [30, np.inf, 10 * 7 / 8, 57.5, np.inf, 0]
+    np.testing.assert_allclose(steps_to_stay(curves, targets), expected)
 
 
 def test_what_is_missing_of_one_is_not_missing_of_others():

@@ -185,4 +185,5 @@ def test_an_optimizer_that_only_wins_mid_run_does_not_win(world, tmp_path):
     assert (facts["wins"], facts["losses"]) == (0, 4)
     assert facts["final_loss_ratio_iqm"]["high"] < 1
     assert facts["speedup_iqm"]["high"] < 1
+    assert report["algoperf"]["scores"]["mid_run"]["high"] == 0
     assert "ends above tuned Adam" in verdicts(report)[0]
