@@ -5,7 +5,12 @@ cost every later process the whole compilation, and a warning.
 """
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from meta_train.files import write_text
 
@@ -31,6 +36,22 @@ def remove_damaged_entries(folder: Path) -> list[str]:
     except OSError:
         return []  # a cache that cannot be changed is used as it is
     return damaged
+
+
+@contextmanager
+def without_cache() -> Iterator[None]:
+    """Compile, and do not read what was compiled before nor keep it: to time the compilation."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    _use_cache(False)
+    try:
+        yield
+    finally:
+        _use_cache(before)
+
+
+def _use_cache(use: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", use)
+    compilation_cache.reset_cache()  # which remembers whether it is used
 
 
 def _checked(folder: Path) -> set[str]:

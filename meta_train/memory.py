@@ -86,6 +86,14 @@ def _of_pools(run: Run) -> int:
     return sum(_sizes(pools))
 
 
+def needed_bytes(traced: Any, donated: tuple[Any, Any], rest: Sequence[Any]) -> int:
+    """Bytes that a traced program takes on one device, its arguments among them: one that is
+    ``donated``, with its shardings, and the ``rest``.
+    """
+    held = sum(_sizes(*donated)) + sum(_sizes(rest))
+    return held + _work(traced, [donated], rest)
+
+
 def _work(traced: Any, donated: Sequence[tuple[Any, Any]], rest: Sequence[Any]) -> int:
     """Bytes beyond its arguments that a traced program takes at most: those that are ``donated``,
     with their shardings, and the ``rest``.
@@ -142,7 +150,13 @@ def available_bytes(config: MetaTrainConfig, mesh: Mesh) -> int | None:
     """What one device of the mesh may take: the limit of the run, or what its machine has."""
     if config.memory_limit:
         return int(config.memory_limit * 1e9)
-    local = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    return bytes_of_a_device(
+        [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    )
+
+
+def bytes_of_a_device(local: Sequence[jax.Device]) -> int | None:
+    """What one of these devices of this process may take; None where nobody says."""
     if local[0].platform == "cpu":
         free = free_memory()
         return None if free is None else free // len(local)

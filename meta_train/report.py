@@ -4,7 +4,8 @@ python -m meta_train.report --workdir=DIR                    from DIR's raw runs
 python -m meta_train.report --workdir=DIR --against=OTHER    DIR's report beside OTHER's
 
 Raw runs of several machines are merged by copying their raw/ into one DIR. What is missing is
-said in the report, and the exit status is 3 where a threshold of the suite is not reached.
+said in the report, and the exit status is 3 where a threshold of the suite is not reached, 4 where
+someone could not be trained.
 """
 
 from pathlib import Path

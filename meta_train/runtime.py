@@ -100,11 +100,16 @@ def provenance() -> dict[str, Any]:
         "versions": versions(),
         "python": platform.python_version(),
         "git_revision": git_revision(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "devices": [str(device.device_kind) for device in jax.devices()],
         "kernels": kernels(),
         "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}",
     }
+
+
+def machine() -> str:
+    """System, processor and cores, in words."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def versions() -> dict[str, str | None]:

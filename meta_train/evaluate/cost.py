@@ -5,7 +5,8 @@ step        gradient of a minibatch, update and all: a training step as evaluati
 state       bytes of optimizer state for each parameter
 compile     seconds to compile the training step
 
-Both are of one run on one device; evaluation trains many at once.
+Updates and steps are of one run on one device, `STEPS` of them in a call; evaluation trains many
+runs at once. Nothing is compiled from the persistent cache.
 """
 
 import time
@@ -15,17 +16,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from learned_opt.benchmark import contestant as timed_update
 from learned_opt.benchmark import take_turns
+from meta_train.compilation_cache import without_cache
 from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.contestant import FIRST_SCHEDULE, Contestant
 from meta_train.evaluate.store import number
 from meta_train.problems.optimizer_training import optimizer_training
+from meta_train.runtime import machine
 from tasks import TaskFamily
 
 TURNS = 15
-STEPS = 20  # of training, in one call
+STEPS = 20  # in one call, so that what a call costs is not that of a step
 
 
 def measure_costs(
@@ -36,16 +39,17 @@ def measure_costs(
     """
     key = jax.random.key(0)
     params, _ = family.build(family.sample(key)).init(key)
-    updates, steps, compiled = [], [], []
+    updates, steps, compiled, state_bytes = [], [], [], []
     for contestant in contestants:
         theta = contestant.theta(_first(contestant, horizon))
         tx = contestant.optimizer.build(theta, num_steps=horizon)
-        updates.append(timed_update(contestant.name, tx, params))
+        updates.append(_updating(tx, params))
+        state_bytes.append(_bytes(tx.init(params)) / sum(x.size for x in jax.tree.leaves(params)))
         call, seconds = _training(family, splits, contestant, theta, horizon)
         steps.append(call)
         compiled.append(seconds)
-    taken = take_turns([*(update.call for update in updates), *steps], TURNS)
-    of_updates, of_steps = taken[: len(updates)], taken[len(updates) :] / STEPS
+    taken = take_turns([*updates, *steps], TURNS) / STEPS
+    of_updates, of_steps = taken[: len(updates)], taken[len(updates) :]
     place = [contestant.name for contestant in contestants].index(REFERENCE)
     return [
         {
@@ -54,8 +58,9 @@ def measure_costs(
             "step_us": number(1e6 * float(np.median(of_steps[i]))),
             "update_ratio": number(float(np.median(of_updates[i] / of_updates[place]))),
             "step_ratio": number(float(np.median(of_steps[i] / of_steps[place]))),
-            "state_bytes": number(updates[i].state_bytes),
+            "state_bytes": number(state_bytes[i]),
             "compile_seconds": number(compiled[i]),
+            "machine": f"{machine()}; {jax.devices()[0].device_kind}",
         }
         for i, contestant in enumerate(contestants)
     ]
@@ -66,6 +71,33 @@ def _first(contestant: Contestant, horizon: int) -> Mapping[str, float]:
         return {}
     rate = FIRST_SCHEDULE["learning_rate"]
     return contestant.settings(next(iter(contestant.variants)), rate, horizon)
+
+
+def _updating(tx: optax.GradientTransformationExtraArgs, params: Any) -> Callable[[], Any]:
+    """A call that makes `STEPS` updates, going on from the last."""
+
+    def updates(carry: Any) -> Any:
+        def update(_: Any, carry: Any) -> Any:
+            params, state = carry
+            # of the parameters, so that nothing of a step can be made before all of them
+            gradients = jax.tree.map(lambda p: 0.01 * p + 1e-4, params)
+            updates, state = tx.update(gradients, state, params, value=jnp.float32(1))
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, STEPS, update, carry)
+
+    program = jax.jit(updates, donate_argnums=0)
+    held = [jax.tree.map(lambda x: jnp.array(x, copy=True), (params, tx.init(params)))]
+
+    def call() -> Any:
+        held[0] = program(held[0])
+        return held[0]
+
+    return call
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _training(
@@ -88,9 +120,10 @@ def _training(
 
     key = jax.random.key(1)
     state = jax.jit(problem.begin)(key, theta, jnp.int32(horizon))
-    started = time.perf_counter()
-    program = jax.jit(steps, donate_argnums=0).lower(state, key, theta, data).compile()
-    seconds = time.perf_counter() - started
+    with without_cache():
+        started = time.perf_counter()
+        program = jax.jit(steps, donate_argnums=0).lower(state, key, theta, data).compile()
+        seconds = time.perf_counter() - started
     held = [(state, key)]
 
     def call() -> Any:

@@ -73,7 +73,7 @@ class Inputs(NamedTuple):
 
 
 def main() -> int:
-    """Evaluate, write the report, and end with status 3 where a threshold is not reached."""
+    """Evaluate, write the report, and end with the status of `write_report`."""
     workdir = given_directory(WORKDIR.value)
     budget, shard = _budget(), _shard(SHARD.value)
     set_up_jax()

@@ -57,7 +57,9 @@ class EvaluatedTask(NamedTuple):
 
 
 class Request(NamedTuple):
-    """An evaluation; ``optimizers``: {name: {"source", "manifest"}}."""
+    """An evaluation; ``optimizers``: {name: {"source", "manifest"}}; ``section_code``: {section:
+    digest of the code that measures it}.
+    """
 
     suite: str
     tasks: Sequence[EvaluatedTask]
@@ -66,6 +68,7 @@ class Request(NamedTuple):
     grid: Grid
     sections: Sequence[str]
     thresholds: Sequence[Mapping[str, Any]]
+    section_code: Mapping[str, str]
 
     def contestants(self, saved: Mapping[str, PortableOptimizer] | None = None) -> list[Contestant]:
         """Learned ones first; without what is ``saved`` they cannot train."""
@@ -114,6 +117,7 @@ def make_request(
     return Request(
         suite.suite.name, tasks, optimizers, budget.baselines, grid, budget.sections,
         suite.thresholds,
+        {name: digest_of_sources((f"meta_train/evaluate/{name}.py",)) for name in budget.sections},
     )  # fmt: skip
 
 

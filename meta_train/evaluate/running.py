@@ -4,6 +4,7 @@
 code that made it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ import jax
 from meta_train.evaluate.contestant import Contestant
 from meta_train.evaluate.runs import Curve, RunSpec, Trainer
 from meta_train.evaluate.store import Store, Unit
+
+FAILED = "failed: "
+"""In what is said of missing runs: before why they could not be trained."""
 
 
 class MissingRunsError(LookupError):
@@ -56,11 +60,17 @@ class Kept:
         return curves
 
     def _missing(self, unit: Unit, contestant: Contestant) -> list[Curve]:
-        raise MissingRunsError(f"{unit.role} of {contestant.name}: no {unit.path}")
+        why = self._store.failure(unit)
+        told = f"no {unit.path}" if why is None else f"{FAILED}{why}"
+        raise MissingRunsError(f"{unit.role} of {contestant.name}: {told}")
 
 
 class Trained(Kept):
-    """The same, with what is not kept trained now: never a `MissingRunsError`."""
+    """The same, with what is not kept trained now.
+
+    Where that fails, memory does not suffice say, the runs are missing and the report says why:
+    one contestant on one task does not cost the others.
+    """
 
     def __init__(
         self,
@@ -74,7 +84,13 @@ class Trained(Kept):
 
     def _missing(self, unit: Unit, contestant: Contestant) -> list[Curve]:
         started = time.perf_counter()
-        trained = self._trainer(contestant).train(unit.specs)
+        try:
+            trained = self._trainer(contestant).train(unit.specs)
+        except Exception as error:
+            logging.exception("%s of %s on %s failed", unit.role, contestant.name, unit.task)
+            first = (str(error).splitlines() or [""])[0]
+            self._store.write_failure(unit, f"{type(error).__name__}: {first}")
+            return super()._missing(unit, contestant)
         made = {
             "seconds": round(time.perf_counter() - started, 3),
             "device": jax.devices()[0].device_kind,

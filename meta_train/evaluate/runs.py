@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from meta_train.evaluate.contestant import Contestant, Settings
+from meta_train.memory import bytes_of_a_device, needed_bytes
 from meta_train.parallel import (
     default_block,
     device_mesh,
@@ -123,9 +124,7 @@ class Trainer:
         mesh = device_mesh(self.rows, jax.local_devices())
         self._devices = row_devices(mesh)
         self._split, self._data = split_leading(mesh), data
-        block = default_block(self.rows // self._devices)
-        advance = self._advance_one if block == 1 else jax.vmap(self._advance, in_axes=(0, None))
-        self._program = jax.jit(split_rows(mesh, block).spread(advance), donate_argnums=0)
+        self._mesh = mesh
         self._compiled: Any = None
 
     def compile(self) -> None:
@@ -133,8 +132,26 @@ class Trainer:
         if self._compiled is None:
             empty = np.zeros((self.rows, POINTS + 1))
             rows = self._begin([None] * self.rows), _Stops(empty.astype(np.int32), empty > 0)
-            self._compiled = self._program.lower(jax.device_put(rows, self._split), self._data)
-            self._compiled = self._compiled.compile()
+            self._compiled = self._fitting(jax.device_put(rows, self._split)).lower().compile()
+
+    def _fitting(self, rows: Any) -> Any:
+        """The traced program of as many rows at a time as the memory of a device has room for."""
+        each = self.rows // self._devices
+        room = bytes_of_a_device(jax.local_devices())
+        shardings = jax.tree.map(lambda _: self._split, rows)
+        for block in range(default_block(each), 0, -1):
+            if each % block:
+                continue
+            traced = self._program(block).trace(rows, self._data)
+            if block == 1 or room is None:
+                break
+            if needed_bytes(traced, (rows, shardings), [self._data]) <= room:
+                break
+        return traced
+
+    def _program(self, block: int) -> Any:
+        advance = self._advance_one if block == 1 else jax.vmap(self._advance, in_axes=(0, None))
+        return jax.jit(split_rows(self._mesh, block).spread(advance), donate_argnums=0)
 
     def train(self, specs: Sequence[RunSpec]) -> list[Curve]:
         """The curve of every run, in the order given."""

@@ -1,5 +1,6 @@
 """The sections of a report beside its training runs, measured or read where they are kept."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.behaviour import ablation, response, trajectory
 from meta_train.evaluate.contestant import Contestant
 from meta_train.evaluate.cost import measure_costs, with_pay
-from meta_train.evaluate.hashing import digest_of_sources
 from meta_train.evaluate.learned import TUNED
 from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.report.data import Extras
@@ -25,7 +25,6 @@ from meta_train.evaluate.store import Store
 from meta_train.evaluate.trainers import Trainers
 
 Results = Mapping[str, TaskResult]
-HERE = "meta_train/evaluate"
 
 
 class Sections:
@@ -71,9 +70,15 @@ class Sections:
         self, task: EvaluatedTask, role: str, basis: Mapping[str, Any], make: Callable[[], Any]
     ) -> Any:
         """JSON values of a task, kept by their own code too; None where they are missing."""
-        whole = {**task.basis, **basis, "code": digest_of_sources((f"{HERE}/{role}.py",))}
+        whole = {**task.basis, **basis, "code": self._request.section_code[role]}
         maker = make if self._makes(task) else None
-        path, values = self._store.values(task.name, role, whole, maker)
+        try:
+            path, values = self._store.values(task.name, role, whole, maker)
+        except OSError:
+            raise
+        except Exception:  # what cannot be measured does not cost the report
+            logging.exception("%s of %s failed", role, task.name)
+            return None
         if values is not None:
             self._files.setdefault(task.name, []).append(path)
         return values

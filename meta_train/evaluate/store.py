@@ -1,6 +1,7 @@
 """Raw runs on disk, so that nothing is trained twice.
 
-    raw/TASK/CONTESTANT/ROLE-KEY.jsonl       a header, then a line for each run
+    raw/TASK/CONTESTANT/ROLE-KEY.jsonl         a header, then a line for each run
+    raw/TASK/CONTESTANT/ROLE-KEY.failed.json   in its place: why they could not be trained
 
 KEY is the beginning of a SHA-256 of all that the runs depend on: task and data, contestant, seeds,
 settings and lengths, code and versions. A file is there whole or not at all; those of several
@@ -21,6 +22,7 @@ from meta_train.evaluate.runs import Curve, RunSpec
 from meta_train.files import write_json, write_text
 
 RAW = "raw"
+FAILURE = ".failed.json"
 DIGITS = 16  # of a key, in the name of a file
 LOSSES = ("outer_validation", "test", "train")
 
@@ -85,7 +87,23 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(line, allow_nan=False) for line in (header, *runs)]
         write_text(path, "\n".join(lines) + "\n")
+        path.with_suffix(FAILURE).unlink(missing_ok=True)
         return [_curve(run) for run in runs]
+
+    def write_failure(self, unit: Unit, why: str) -> None:
+        """Keep why they could not be trained: for the report, the next call tries again."""
+        path = self._workdir / unit.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path.with_suffix(FAILURE), {"key": unit.key, "why": why})
+
+    def failure(self, unit: Unit) -> str | None:
+        """Why they could not be trained, where they could not."""
+        try:
+            return str(
+                json.loads((self._workdir / unit.path).with_suffix(FAILURE).read_text())["why"]
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def values(
         self,

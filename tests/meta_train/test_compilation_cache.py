@@ -6,9 +6,11 @@ import subprocess
 import sys
 import zlib
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from meta_train.compilation_cache import CHECKED, remove_damaged_entries
+from meta_train.compilation_cache import CHECKED, remove_damaged_entries, without_cache
 
 WHOLE = zlib.compress(bytes(range(256)) * 40)
 
@@ -91,3 +93,28 @@ def test_a_process_killed_while_it_writes_an_entry_does_no_lasting_harm(tmp_path
     assert done.stdout == "3.0\n"
     assert "compilation cache" not in done.stderr
     assert entries(tmp_path)[name] > 1000
+
+
+@pytest.fixture
+def cache_folder(tmp_path):
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    for name, value in zip(names, (str(tmp_path), 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_what_is_compiled_without_the_cache_is_neither_read_nor_kept(cache_folder):
+    def compiled(factor):
+        jax.jit(lambda x: factor * x).lower(jax.ShapeDtypeStruct((3,), "float32")).compile()
+        return len(list(cache_folder.glob("*-cache")))
+
+    assert compiled(2.0) == 1
+    with without_cache():
+        assert compiled(3.0) == 1
+    assert compiled(3.0) == 2  # it is used again
+    assert jax.config.values["jax_enable_compilation_cache"]

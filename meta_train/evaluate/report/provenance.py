@@ -53,6 +53,9 @@ def provenance(report: Row) -> Table:
         "versions": ", ".join(f"{k} {v}" for k, v in made["versions"].items()),
         "command": made["command"],
     }
+    if report["cost"]:
+        measured = dict.fromkeys(row["machine"] for row in report["cost"])
+        facts["costs measured on"] = " and ".join(measured)
     return Table("Provenance", ["", ""], [[name, said] for name, said in facts.items()])
 
 

@@ -21,6 +21,7 @@ def sections(name, task):
         {
             "task": task, "contestant": contestant, "update_us": 12.0, "step_us": 100.0,
             "update_ratio": 3.0, "step_ratio": 1.2, "state_bytes": 8.0, "compile_seconds": 1.5,
+            "machine": "Linux; cpu",
             **({"wall_clock_speedup": 0.9, "break_even": "1,234"} if contestant == name else {}),
         }
         for contestant in (name, "adam")

@@ -1,14 +1,21 @@
 """What a report says of made-up runs: a twin of Adam, a broken optimizer, a winner mid-run."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from meta_train.evaluate.measured import measure_all
+from meta_train.evaluate.report.data import make_report
+from meta_train.evaluate.report.files import write_report
 from meta_train.evaluate.report.page import to_html
 from meta_train.evaluate.report.text import to_csv, to_markdown, to_terminal
 from meta_train.evaluate.report.words import verdicts
+from meta_train.evaluate.store import Store
 from tests.meta_train.evaluate.world import (
+    MADE,
+    MadeUp,
     adam_loss,
     evaluated,
     everyone,
@@ -192,13 +199,32 @@ def test_one_raw_file_lost_or_damaged_is_trained_again_alone(tmp_path):
     assert json.dumps(again) == json.dumps(report)
 
 
+def test_who_cannot_be_trained_is_missing_and_the_others_are_there(tmp_path):
+    contestants = everyone(learned())
+
+    class Failing(MadeUp):
+        def get(self, family, horizon, contestant):
+            if (family, contestant.name) == ("beta", "ours"):
+                raise RuntimeError("out of memory\nin 1,000 lines")
+            return super().get(family, horizon, contestant)
+
+    request, names = request_of(TASKS, contestants), [task.name for task in TASKS]
+    made_up = Failing({"ours": twin})
+    measured = measure_all(request, contestants, Store(tmp_path), names, made_up)
+    report = make_report(request, contestants, measured.results, measured.files, MADE)
+    told = "scored of ours: failed: RuntimeError: out of memory"
+    assert [row["what"] for row in report["missing"]] == [told]
+    assert report["aggregates"]["ours"]["tasks"] == 3
+    assert json.dumps(redrawn(tmp_path, TASKS, contestants)) == json.dumps(report)
+    assert write_report(tmp_path, report) == 4
+    again, trained = evaluated(tmp_path, TASKS, contestants, {"ours": twin})
+    assert trained.trained == [("beta", "ours", 5)]
+    assert again["missing"] == []
+    assert not list(tmp_path.rglob("*.failed.json"))
+    assert write_report(tmp_path, again) == 0
+
+
 def test_machines_share_tasks_and_are_merged_by_copying(tmp_path):
-    import shutil
-
-    from meta_train.evaluate.measured import measure_all
-    from meta_train.evaluate.store import Store
-    from tests.meta_train.evaluate.world import MadeUp
-
     contestants = everyone(learned())
     request = request_of(TASKS, contestants)
     names = [t.name for t in TASKS]

@@ -6,6 +6,7 @@ import optax
 import pytest
 from optax import contrib
 
+from meta_train.evaluate import runs
 from meta_train.evaluate.baselines import BASELINES, WEIGHT_DECAY
 from meta_train.evaluate.runs import (
     EXAMPLES,
@@ -148,6 +149,27 @@ def test_a_task_too_large_takes_more_calls_instead_of_more_memory():
     assert rows_at_once(1000, 3) == devices
     assert rows_at_once(1 << 26, 128) == 16
     assert rows_at_once(1 << 40, 128) == devices  # one for each
+
+
+@pytest.mark.parametrize(("room", "expected"), [(None, [4]), (1 << 40, [4]), (1, [4, 2, 1])])
+def test_rows_that_do_not_fit_together_are_computed_in_turn(monkeypatch, adam, room, expected):
+    """Where an accelerator takes all at once: as many as its memory has room for."""
+    asked = []
+    split_rows = runs.split_rows
+
+    def seen(mesh, block):
+        asked.append(block)
+        return split_rows(mesh, block)
+
+    monkeypatch.setattr(runs, "default_block", lambda rows: rows)
+    monkeypatch.setattr(runs, "split_rows", seen)
+    monkeypatch.setattr(runs, "bytes_of_a_device", lambda devices: room)
+    devices = jax.local_device_count()
+    trainer = Trainer(FAMILY, DATA, ADAM, horizon=40, most=4 * devices)
+    specs = [RunSpec(seed, settings(0.1), 5) for seed in range(3)]
+    for ours, theirs in zip(trainer.train(specs), adam.train(specs), strict=True):
+        np.testing.assert_allclose(ours.test, theirs.test, rtol=1e-5)
+    assert asked == expected
 
 
 def test_two_optimizers_start_from_the_same_task(adam):

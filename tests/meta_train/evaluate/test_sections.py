@@ -153,6 +153,7 @@ def test_costs_are_beside_adams_in_the_same_turns():
     for row in rows.values():
         assert row["update_us"] > 0
         assert row["step_us"] > 0
+        assert row["update_us"] < 2 * row["step_us"]  # a step has an update in it
         assert row["compile_seconds"] > 0
 
 

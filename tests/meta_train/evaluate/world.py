@@ -40,7 +40,7 @@ def request_of(tasks, contestants, **changes):
         c.name: {"source": c.name, "manifest": manifest} for c in contestants if c.learned
     }
     baselines = [c.name for c in contestants if not c.learned]
-    return Request("made up", tasks, optimizers, baselines, GRID, (), ())._replace(**changes)
+    return Request("made up", tasks, optimizers, baselines, GRID, (), (), {})._replace(**changes)
 
 
 def noise(task, contestant, seed):
