@@ -51,8 +51,8 @@ SUITES: Mapping[str, Suite] = {
         Suite(
             "tiny",
             (
-                SuiteTask("fashion_mnist_8x8_mlp32", steps=20, seeds=4),
-                SuiteTask("quadratic32", steps=20, seeds=4),
+                SuiteTask("fashion_mnist_8x8_mlp32", steps=20, seeds=5),
+                SuiteTask("quadratic32", steps=20, seeds=5),
             ),
             tuning_seeds=2,
         ),

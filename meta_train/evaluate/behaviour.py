@@ -123,7 +123,9 @@ def _last_update(tx: optax.GradientTransformationExtraArgs, gradients: jax.Array
 
 
 def ablation(run: Run, learned: Contestant, steps: int, seeds: int) -> list[dict[str, Any]]:
-    """A row for each group of inputs; none where the rule has no network over inputs."""
+    """A row for each group of inputs; none where the rule has no network over inputs, or diverges
+    with all of them.
+    """
     groups = list(input_groups(learned.optimizer))
     if not groups:
         return []
@@ -134,6 +136,9 @@ def ablation(run: Run, learned: Contestant, steps: int, seeds: int) -> list[dict
         for seed in chosen
     ]
     losses = final_losses(run(varied(learned), "ablation", specs)).reshape(-1, len(chosen))
+    losses = losses[:, np.isfinite(losses[0])]  # where it diverges anyway nothing is seen
+    if not losses.size:
+        return []
     whole = np.maximum(losses[0], SMALLEST_LOSS)
     rows = []
     for name, own in zip(groups, losses[1:], strict=True):

@@ -162,7 +162,10 @@ def test_the_commands_of_the_evaluation_run(tmp_path):
         "meta_train.evaluate": "",
         "meta_train.report": "",
     }
-    follow(commands_of(EVALUATION), tmp_path, shorter)
+    evaluate, *others = commands_of(EVALUATION)
+    follow([evaluate], tmp_path, shorter)
+    shutil.copytree(tmp_path / "runs/evaluation", tmp_path / "runs/other")
+    follow(others, tmp_path, shorter)
     assert (tmp_path / "runs/evaluation/comparison.html").is_file()
     assert (tmp_path / "runs/validated/optimizer_last/manifest.json").is_file()
 

@@ -33,7 +33,7 @@ def compare_directories(workdir: Path, other: Path) -> int:
     compared = compare(read_report(workdir), read_report(other))
     compared |= {"ours": str(workdir), "theirs": str(other)}
     tables = [_overall(compared), _by_task(compared)]
-    heading = f"{workdir} against {other}. {' '.join(_warnings(compared))}".strip()
+    heading = f"{workdir} against {other}. {' '.join(differences_in_words(compared))}".strip()
     body = [f"<h1>{TITLE}</h1><p>{html.escape(heading)}</p>", *map(html_table, tables)]
     page = page_of(TITLE, body)
     parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
@@ -97,21 +97,34 @@ def compare(ours: Row, theirs: Row) -> dict[str, Any]:
         for mine, other in pairs
         if mine in ratios
     ]
-    sources = [report["provenance"]["sources_sha256"] for report in (ours, theirs)]
-    names = [[row["task"] for row in report["results"]] for report in (ours, theirs)]
+    return {**_differences(ours, theirs, tasks), "overall": overall, "tasks": rows}
+
+
+def _differences(ours: Row, theirs: Row, tasks: Sequence[str]) -> dict[str, Any]:
+    """What else than the optimizers is not the same in both."""
+    both = ours, theirs
+    sources = [report["provenance"]["sources_sha256"] for report in both]
+    versions = [report["provenance"]["evaluation"]["versions"] for report in both]
+    data = [{row["task"]: row["data_sha256"] for row in report["tasks"]} for report in both]
+    names = [[row["task"] for row in report["results"]] for report in both]
     return {
         "same_sources": sources[0] == sources[1],
+        "same_versions": versions[0] == versions[1],
+        "other_data": [task for task in tasks if data[0][task] != data[1][task]],
         "only_ours": [name for name in names[0] if name not in names[1]],
         "only_theirs": [name for name in names[1] if name not in names[0]],
-        "overall": overall,
-        "tasks": rows,
     }
 
 
-def _warnings(compared: Row) -> list[str]:
+def differences_in_words(compared: Row) -> list[str]:
+    """What a reader of a comparison has to be told first."""
     told = []
     if not compared["same_sources"]:
         told.append("Their code differs: runs with one seed may not be pairs.")
+    if not compared["same_versions"]:
+        told.append("So do the versions of its libraries.")
+    if compared["other_data"]:
+        told.append(f"Data are not the same of: {', '.join(compared['other_data'])}.")
     for name, said in (("only_ours", "the first"), ("only_theirs", "the second")):
         if compared[name]:
             told.append(f"Only in {said}: {', '.join(compared[name])}.")

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 from learned_opt import OptimizerFormatError
 
-AXES = ("domain", "architecture", "activation", "data", "widths", "batch_size")
-"""What a task can lie outside meta-training in, beside its horizon."""
+AXES = ("domain", "architecture", "activation", "data", "batch_size")
+"""What a task can lie outside meta-training in, beside its layers' widths, depth and horizon."""
+FACTS = (*AXES, "widths")
 
 
 class Envelope(NamedTuple):
-    """What an optimizer has met: its tasks by `AXES`, and the bounds of its horizons."""
+    """What an optimizer has met: its tasks by `FACTS`, and the bounds of its horizons."""
 
     tasks: Sequence[Mapping[str, Any]]
     horizons: tuple[float, float]
@@ -24,10 +25,10 @@ def read_envelope(manifest: Mapping[str, Any]) -> Envelope:
     """
     met = manifest["meta_training"]
     tasks, horizons = met.get("tasks", []), met.get("horizons", (0, 0))
-    if not (isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+    if not (isinstance(tasks, list) and all(map(_is_task, tasks))):
         raise OptimizerFormatError(
             f"the manifest's `meta_training.tasks`={tasks!r}: must be a list of objects with "
-            f"{', '.join(AXES)}"
+            f"{', '.join(FACTS)}, the last a list of numbers"
         )
     pair = isinstance(horizons, list | tuple) and len(horizons) == 2
     if not (pair and all(isinstance(steps, int | float) for steps in horizons)):
@@ -36,6 +37,13 @@ def read_envelope(manifest: Mapping[str, Any]) -> Envelope:
             "steps, the shortest and the longest"
         )
     return Envelope(tasks, tuple(horizons))
+
+
+def _is_task(values: Any) -> bool:
+    if not isinstance(values, dict):
+        return False
+    widths = values.get("widths") or []
+    return isinstance(widths, list) and all(isinstance(width, int) for width in widths)
 
 
 def check_meta_training(manifest: Mapping[str, Any]) -> None:
@@ -76,5 +84,8 @@ def distribution_shifts(
         return None
     met = {axis: [task.get(axis) for task in envelope.tasks] for axis in AXES}
     shifts = [axis for axis in AXES if facts[axis] not in met[axis]]
+    layers = [task.get("widths") or [] for task in envelope.tasks]
+    shifts += ["width"] * bool(set(facts["widths"]) - {width for own in layers for width in own})
+    shifts += ["depth"] * (len(facts["widths"]) not in map(len, layers))
     low, high = envelope.horizons
     return shifts + ["horizon"] * (not low <= steps <= high)

@@ -1,5 +1,6 @@
 """Tables and figures of the sections beside the training runs: cost, sensitivity, behaviour."""
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,7 +101,8 @@ def section_figures(report: Row) -> list[str]:
     for behaviour in report["behaviour"] or []:
         drawn = _behaviour(behaviour)
         if drawn:
-            found.append(f"<h2>What {behaviour['optimizer']} does on {behaviour['task']}</h2>")
+            title = f"What {behaviour['optimizer']} does on {behaviour['task']}"
+            found.append(f"<h2>{html.escape(title)}</h2>")
             found.append(f'<div class="curves">{"".join(drawn)}</div>')
     return found
 

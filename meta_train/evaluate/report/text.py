@@ -9,18 +9,59 @@ from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.report.page import TITLE
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.tables import results, tables
-from meta_train.evaluate.report.words import SPLITS, interval, use_lines, verdicts
+from meta_train.evaluate.report.words import SPLITS, interval, short, use_lines, verdicts
 
 WIDEST = 100  # characters of a terminal
 
 
 def to_markdown(report: Mapping[str, Any]) -> str:
-    """Verdict, tables and notes."""
+    """Verdict, tables, what the page draws in numbers, links to the raw runs, and notes."""
     parts = [f"# {TITLE}", *verdicts(report)]
     parts += [f"To use it: `{line}`" for line in use_lines(report)]
-    parts += [f"## {table.title}\n\n{markdown_table(table)}" for table in tables(report)]
+    shown = [*tables(report), *_drawn(report)]
+    parts += [f"## {table.title}\n\n{markdown_table(table)}" for table in shown if table.rows]
+    parts.append("## Raw runs\n\n" + "\n".join(_links(report)))
     parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _drawn(report: Mapping[str, Any]) -> list[Table]:
+    """What is a figure on the page; the curves are in report.json."""
+    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    profiles = {n: a["profile"] for n, a in report["aggregates"].items() if "profile" in a}
+    shares = [
+        [f"{tau:g}", *(short(own["shares"][i], 3) for own in profiles.values())]
+        for i, tau in enumerate(next(iter(profiles.values()))["ratios"] if profiles else ())
+        if i % 4 == 0
+    ]
+    found = [
+        Table(
+            "Performance profile: share of runs with Adam's loss ÷ ours above τ",
+            ["τ", *(titles[name] for name in profiles)],
+            shares,
+        )
+    ]
+    for name, facts in report["provenance"]["optimizers"].items():
+        if validation := facts["meta_training"].get("validation"):
+            scores = zip(validation["updates"], validation["scores"], strict=True)
+            rows = [[f"{update:,}", short(score)] for update, score in scores]
+            title = f"{name}: validated on {validation['suite']}, lower is better"
+            found.append(Table(title, ["update", "score"], rows))
+    for behaviour in report["behaviour"] or []:
+        if path := behaviour.get("trajectory"):
+            columns = [path[c] for c in ("steps", "rms", "adam_rms", "cosine", "distance")]
+            rows = [[short(x) for x in row] for row in zip(*columns, strict=True)]
+            title = f"What {behaviour['optimizer']} does on {behaviour['task']}"
+            heads = ["inner steps", "RMS of its update", "of Adam's", "cosine", "distance ÷ Adam's"]
+            found.append(Table(title, heads, rows))
+    return found
+
+
+def _links(report: Mapping[str, Any]) -> list[str]:
+    return [
+        f"- {task}: " + ", ".join(f"[{path.split('/', 2)[-1]}]({path})" for path in files)
+        for task, files in report["raw"].items()
+    ]
 
 
 def markdown_table(table: Table) -> str:

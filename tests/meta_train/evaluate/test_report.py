@@ -6,14 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
+from learned_opt import OptimizerFormatError
 from meta_train.evaluate.measured import measure_all
+from meta_train.evaluate.report.comparison import compare, differences_in_words
 from meta_train.evaluate.report.data import make_report
+from meta_train.evaluate.report.envelope import distribution_shifts, read_envelope
 from meta_train.evaluate.report.files import write_report
 from meta_train.evaluate.report.page import to_html
 from meta_train.evaluate.report.text import to_csv, to_markdown, to_terminal
 from meta_train.evaluate.report.words import verdicts
 from meta_train.evaluate.store import Store
 from tests.meta_train.evaluate.world import (
+    FACTS,
     MADE,
     MadeUp,
     adam_loss,
@@ -340,3 +344,29 @@ def test_the_csv_has_a_line_for_every_scored_run(tmp_path):
         final[split][0] for split in ("test", "outer_validation", "train")
     ]
     assert sum(line.split(",")[2] == "1" for line in lines) == 4 * 3 * 5
+
+
+def test_a_comparison_says_what_else_differs(tmp_path):
+    """Code, libraries and data: then runs with one seed may not be pairs."""
+    ours, _ = evaluated(tmp_path, TASKS, everyone(learned()), {"ours": twin})
+    alike = compare(ours, ours)
+    assert (alike["same_sources"], alike["same_versions"], alike["other_data"]) == (True, True, [])
+    theirs = json.loads(json.dumps(ours))
+    theirs["provenance"]["sources_sha256"] = "other"
+    theirs["provenance"]["evaluation"]["versions"] = {"jax": "0"}
+    theirs["tasks"][1]["data_sha256"] = "other"
+    told = differences_in_words(compare(ours, theirs))
+    assert [word in " ".join(told) for word in ("code", "versions", "beta @ 100")] == [True] * 3
+    assert differences_in_words(alike) == []
+
+
+def test_shifts_name_width_and_depth():
+    met = {**FACTS, "widths": [32, 32]}
+    envelope = read_envelope({"meta_training": {"tasks": [met], "horizons": [50, 150]}})
+    for widths, expected in (
+        ([32, 32], []), ([32], ["depth"]), ([64, 32], ["width"]), ([8, 8, 8], ["width", "depth"]),
+        ([], ["depth"]),
+    ):  # fmt: skip
+        assert distribution_shifts({**FACTS, "widths": widths}, 100, envelope) == expected
+    with pytest.raises(OptimizerFormatError, match="the last a list of numbers"):
+        read_envelope({"meta_training": {"tasks": [{**met, "widths": 32}]}})
