@@ -47,29 +47,44 @@ def diverged_alone(ratios: np.ndarray) -> int:
 
 
 def speedups(
-    ways: Sequence[Sequence[Curve]], losses: np.ndarray, horizon: int
+    ways: Sequence[Sequence[Curve]], losses: np.ndarray, own: np.ndarray, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that the quickest way of the reference takes to our final losses ÷ the horizon.
+    """Steps that the reference takes to our final losses ÷ those that it takes to its own.
 
-    The quickest way is that of the smallest median over the seeds on which ours did not diverge (of
-    equal ones, of the smallest mean; never counts `LONGEST` horizons), so that no seed takes the
-    luckiest of all ways; a seed on which it does not get there takes the quickest that does.
+    The latter are our horizon, but where the reference is done before: where both end with the
+    same loss, the speed-up is 1.
 
     Args:
       ways: curves [S] of every way: of `reference_ways`.
       losses: ours at the end [S].
+      own: the reference's at the end of the horizon, as it was tuned [S].
       horizon: our steps.
 
     Returns:
-      speed-ups [S], 0 where ours diverged; and where the reference never got there, bool
-      [S]: the speed-up is then at least the four horizons that stand for it.
+      speed-ups [S], 0 where ours diverged, at most `LONGEST`; and where the reference never got
+      there, bool [S]: the speed-up is then at least the four horizons that stand for it.
+    """
+    needed, sufficient = (_steps_of_quickest(ways, ends, own, horizon) for ends in (losses, own))
+    sufficient = np.minimum(sufficient, horizon)  # of a run that diverged too
+    censored = np.isinf(needed) & np.isfinite(losses)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.minimum(np.where(needed == sufficient, 1.0, needed / sufficient), LONGEST)
+    return np.where(np.isfinite(losses), found, 0.0), censored
+
+
+def _steps_of_quickest(
+    ways: Sequence[Sequence[Curve]], losses: np.ndarray, own: np.ndarray, horizon: int
+) -> np.ndarray:
+    """Steps of the quickest way to losses, or of the tuned run itself, whose end is ``own``. [S]
+
+    The quickest way is that of the smallest median over the seeds on which a loss is finite (of
+    equal ones, of the smallest mean; never counts `LONGEST` horizons), so that no seed takes the
+    luckiest of all ways; a seed on which it does not get there takes the quickest that does.
     """
     steps = np.stack([steps_to_targets(way, losses) for way in ways])
     quickest = min(steps, key=lambda way: _how_long(way[np.isfinite(losses)], horizon))
     needed = np.where(np.isfinite(quickest), quickest, steps.min(axis=0))
-    censored = np.isinf(needed) & np.isfinite(losses)
-    found = np.where(censored, LONGEST, needed / horizon)
-    return np.where(np.isfinite(losses), found, 0.0), censored
+    return np.where(own <= losses, np.minimum(needed, horizon), needed)
 
 
 def _how_long(steps: np.ndarray, horizon: int) -> tuple[float, float]:

@@ -194,5 +194,5 @@ def _speedup(result: TaskResult, name: str, steps: int) -> float | None:
     """The interquartile mean of a learned optimizer's speed-ups on a task."""
     if name not in result.chosen or not result.ways:
         return None
-    losses = final_losses(result.curves[result.chosen[name]])
-    return estimate_of([speedups(result.ways, losses, steps)[0]])["value"]
+    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
+    return estimate_of([speedups(result.ways, losses, own, steps)[0]])["value"]

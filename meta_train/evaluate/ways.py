@@ -1,8 +1,8 @@
 """How soon the reference gets to a loss: its ways there, from which speed-ups come.
 
 Everyone is scored at the end of a run, and so is the reference: a schedule counts by what it ends
-with, and a constant rate, which may be stopped anywhere, without the dips of a noisy curve, which
-nobody could have known to stop at. So the reference beside itself has a speed-up of 1.
+with; a constant rate may be stopped anywhere. Neither has the dips of a noisy curve, which nobody
+could have known to stop at, or to choose that horizon for.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def reference_ways(
     ways = [curves[first : first + seeds] for first in range(0, len(curves), seeds)]
     constants, schedules = ways[: -len(STRETCHES)], ways[-len(STRETCHES) :]
     ends = [_through_ends(start, own) for start, *own in zip(constants[0], *schedules, strict=True)]
-    return [*([without_dips(curve) for curve in way] for way in constants), ends]
+    return [[without_dips(curve) for curve in way] for way in [*constants, ends]]
 
 
 def _through_ends(start: Curve, runs: Sequence[Curve]) -> Curve:

@@ -66,8 +66,8 @@ def aggregate_learned(
     ]
     sped, censored = zip(
         *(
-            speedups(result.ways, final_losses(curves), task["steps"])
-            for (task, result), curves in zip(kept, ours, strict=True)
+            speedups(result.ways, final_losses(x), final_losses(y), task["steps"])
+            for (task, result), x, y in zip(kept, ours, theirs, strict=True)
         ),
         strict=True,
     )

@@ -15,9 +15,10 @@ NOTES = (
     f"Losses are over {EXAMPLES:,} examples of a split, the same for everyone, or all there are; "
     "synthetic tasks may have no examples, and one loss for all splits.",
     "Speed-up: steps that tuned Adam needs to reach the learned optimizer's final loss ÷ the "
-    "horizon: the quickest, by the median over seeds, of its constant rates (stopped anywhere, "
-    "but in no dip) and of its schedule stretched to other horizons (by what it ends with); "
-    f"where Adam did not get there in {LONGEST:g} horizons it counts {LONGEST:g}.",
+    "horizon, or those that it needs to reach its own where it is done before. It goes the "
+    "quickest way, by the median over seeds, of its constant rates (stopped anywhere) and of its "
+    "schedule stretched to other horizons (by what it ends with), but for dips; where it did not "
+    f"get there in {LONGEST:g} horizons it counts {LONGEST:g}.",
     "Everyone is tuned on seeds that are not scored, by the mean final loss on the "
     "outer-validation split, with the same grid of rates, wider where the best rate is on its "
     "edge, and scored once on the test split. Which of its schedules stands for a baseline is for "

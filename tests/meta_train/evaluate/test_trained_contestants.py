@@ -123,6 +123,8 @@ def test_adam_as_if_it_were_learned_has_ratio_and_speedup_one(world):
         assert facts[name]["low"] <= 1 + 1e-6, name
         assert facts[name]["high"] >= 1 - 1e-6, name
         assert facts[name]["value"] == pytest.approx(1, abs=0.02), name
+    for row in report["results"]:
+        assert row["learned"]["twin"]["speedup"]["value"] == pytest.approx(1, abs=0.02), row["task"]
     assert (facts["wins"], facts["ties"], facts["losses"]) == (0, 4, 0)
     assert facts["probability_of_improvement"]["adam"]["value"] == pytest.approx(0.5, abs=0.05)
     assert "is not distinguishable from tuned Adam" in verdicts(report)[0]
