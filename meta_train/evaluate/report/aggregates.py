@@ -31,6 +31,9 @@ from meta_train.evaluate.statistics import (
 from meta_train.evaluate.statistics.comparisons import FEWEST
 from meta_train.evaluate.store import number
 
+Kept = Sequence[tuple[Mapping[str, Any], TaskResult]]
+"""Tasks, as of the report, that are there, and what was measured of them."""
+
 PROFILE = tuple(round(float(t), 3) for t in np.linspace(0.5, 1.5, 41))
 """Ratios at which the performance profile is drawn."""
 
@@ -47,74 +50,85 @@ def aggregate_learned(
     """
     there = [name in r.chosen and REFERENCE in r.chosen and bool(r.ways) for r in results]
     kept = [(t, r) for t, r, here in zip(tasks, results, there, strict=True) if here]
-    runs = [r.curves[r.chosen[name]] for r in results if name in r.chosen]
-    found: dict[str, Any] = {
-        "tasks": len(kept),
-        "tasks_of_suite": len(results),
-        "missing_runs": sum(len(t["seeds"]) for t, r in zip(tasks, results, strict=True)
-                            if name not in r.chosen),
-        "diverged_runs": sum(int((~np.isfinite(final_losses(curves))).sum()) for curves in runs),
-    }  # fmt: skip
+    found = _counts(name, tasks, results) | {"tasks": len(kept)}
     if not kept:
         return found
-    ours = [result.curves[result.chosen[name]] for _, result in kept]
-    theirs = [result.curves[result.chosen[REFERENCE]] for _, result in kept]
-    ratios = [final_loss_ratios(x, y) for x, y in zip(ours, theirs, strict=True)]
-    of_best = [
-        final_loss_ratios(x, _best_variant(result))
-        for x, (_, result) in zip(ours, kept, strict=True)
-    ]
-    sped, censored = zip(
-        *(
-            speedups(result.ways, final_losses(x), final_losses(y), task["steps"])
-            for (task, result), x, y in zip(kept, ours, theirs, strict=True)
-        ),
-        strict=True,
-    )
-    found |= _both(ratios, sped) | {
+    ratios = [final_loss_ratios(_of(name, r), _of(REFERENCE, r)) for _, r in kept]
+    sped, censored = zip(*(_speedups(name, task, result) for task, result in kept), strict=True)
+    judged = [row["learned"][name]["judgement"] for row, i in zip(rows, there, strict=True) if i]
+    return {
+        **found,
+        **_both(ratios, sped),
+        **_held_out(name, kept, ratios, sped),
+        "speedups_censored": int(np.concatenate(censored).sum()),
         "seeds": min(map(len, ratios)),
         "judgement": _judged(ratios),
-        "best_variant": {
-            "final_loss_ratio_iqm": estimate_of(of_best),
-            "judgement": _judged(of_best),
-        },
-        "speedups_censored": int(np.concatenate(censored).sum()),
-    }
-    saved = name.removesuffix(TUNED)
-    shifts = [task["shifts"][saved] for task, _ in kept]
-    held_out = [i for i, axes in enumerate(shifts) if axes]
-    if held_out:
-        held = _both([ratios[i] for i in held_out], [sped[i] for i in held_out])
-        found["held_out"] = {"tasks": len(held_out), **held}
-    verdicts = [
-        row["learned"][name]["judgement"] for row, here in zip(rows, there, strict=True) if here
-    ]
-    found |= {
-        "wins": verdicts.count(Verdict.WIN),
-        "ties": verdicts.count(Verdict.TIE),
-        "losses": verdicts.count(Verdict.LOSS),
+        "best_variant": _beside_best_variant(name, kept),
+        "wins": judged.count(Verdict.WIN),
+        "ties": judged.count(Verdict.TIE),
+        "losses": judged.count(Verdict.LOSS),
         "probability_of_improvement": _improvement(name, kept),
         "probability_of_improvement_over_tasks": _over_tasks(
             ratios, partial(probability_of_improvement, *_losses_beside(REFERENCE, name, kept))
         ),
         "profile": _profile(ratios),
     }
-    return found
+
+
+def _of(name: str, result: TaskResult) -> Sequence[Curve]:
+    """The scored runs of a contestant."""
+    return result.curves[result.chosen[name]]
+
+
+def _counts(
+    name: str, tasks: Sequence[Mapping[str, Any]], results: Sequence[TaskResult]
+) -> dict[str, Any]:
+    runs = [_of(name, result) for result in results if name in result.chosen]
+    missing = [t for t, r in zip(tasks, results, strict=True) if name not in r.chosen]
+    return {
+        "tasks_of_suite": len(results),
+        "missing_runs": sum(len(task["seeds"]) for task in missing),
+        "diverged_runs": sum(int((~np.isfinite(final_losses(curves))).sum()) for curves in runs),
+    }
+
+
+def _speedups(
+    name: str, task: Mapping[str, Any], result: TaskResult
+) -> tuple[np.ndarray, np.ndarray]:
+    ours, own = (final_losses(_of(c, result)) for c in (name, REFERENCE))
+    return speedups(result.ways, ours, own, task["steps"])
+
+
+def _held_out(
+    name: str, kept: Kept, ratios: Sequence[np.ndarray], sped: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """The same of the tasks outside its meta-training, where there are some."""
+    shifts = [task["shifts"][name.removesuffix(TUNED)] for task, _ in kept]
+    chosen = [i for i, axes in enumerate(shifts) if axes]
+    if not chosen:
+        return {}
+    both = _both([ratios[i] for i in chosen], [sped[i] for i in chosen])
+    return {"held_out": {"tasks": len(chosen), **both}}
+
+
+def _beside_best_variant(name: str, kept: Kept) -> dict[str, Any]:
+    """The ratio to the reference with the schedule that is better on the scored seeds, which
+    tuning cannot know.
+    """
+    ratios = [final_loss_ratios(_of(name, r), _best_variant(r)) for _, r in kept]
+    return {"final_loss_ratio_iqm": estimate_of(ratios), "judgement": _judged(ratios)}
+
+
+def _best_variant(result: TaskResult) -> Sequence[Curve]:
+    labels = [BASELINES[REFERENCE].label(v) for v in result.tuned[REFERENCE].best]
+    means = [final_losses(result.curves[label]).mean() for label in labels]
+    return result.curves[labels[int(np.argmin(np.where(np.isfinite(means), means, np.inf)))]]
 
 
 def _judged(ratios: Sequence[np.ndarray]) -> str:
     """What is to be said of all tasks together, by the rules of one."""
     diverged = sum(map(diverged_alone, ratios))
     return str(judge(estimated(ratios), min(map(len, ratios)), diverged))
-
-
-def _best_variant(result: TaskResult) -> Sequence[Curve]:
-    """The reference with the schedule that is better on the scored seeds, which tuning cannot
-    know.
-    """
-    labels = [BASELINES[REFERENCE].label(v) for v in result.tuned[REFERENCE].best]
-    means = [final_losses(result.curves[label]).mean() for label in labels]
-    return result.curves[labels[int(np.argmin(np.where(np.isfinite(means), means, np.inf)))]]
 
 
 def _both(ratios: Sequence[np.ndarray], sped: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -154,9 +168,7 @@ def _profile(ratios: Sequence[np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _improvement(
-    name: str, kept: Sequence[tuple[Mapping[str, Any], TaskResult]]
-) -> dict[str, dict[str, float | None]]:
+def _improvement(name: str, kept: Kept) -> dict[str, dict[str, float | None]]:
     """Over each other contestant, the mean of the tasks on which that is there."""
     found = {}
     others = {other: None for _, result in kept for other in result.chosen if other != name}
@@ -167,11 +179,11 @@ def _improvement(
 
 
 def _losses_beside(
-    other: str, name: str, kept: Sequence[tuple[Mapping[str, Any], TaskResult]]
+    other: str, name: str, kept: Kept
 ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
     """Final losses of ours and of another's on every task that has both."""
     there = [result for _, result in kept if other in result.chosen]
-    ours, theirs = ([final_losses(r.curves[r.chosen[c]]) for r in there] for c in (name, other))
+    ours, theirs = ([final_losses(_of(c, r)) for r in there] for c in (name, other))
     return ours, theirs
 
 
@@ -207,7 +219,7 @@ def algoperf_scores(
 
 
 def _times(name: str, result: TaskResult) -> np.ndarray:
-    targets = final_losses(result.curves[result.chosen[REFERENCE]])
+    targets = final_losses(_of(REFERENCE, result))
     if name not in result.chosen:
         return np.full(len(targets), np.inf)
-    return steps_to_stay(result.curves[result.chosen[name]], targets)
+    return steps_to_stay(_of(name, result), targets)
