@@ -40,12 +40,12 @@ tuning_seeds = 2
 [[tasks]]
 family = "fashion_mnist_8x8_mlp32"
 steps = 20
-seeds = 4
+seeds = 5
 
 [[tasks]]
 family = "quadratic32"
 steps = 20
-seeds = 4
+seeds = 5
 
 [[thresholds]]
 measure = "final_loss_ratio_iqm"
