@@ -205,7 +205,7 @@ def test_make_demo_runs_whole_with_the_tiny_preset_and_suite(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "Adam ÷ tiny" in done.stdout
+    assert "Adam ÷ run" in done.stdout  # by its folder
     reports = tmp_path / "run/evaluation"
     found = {path.name for path in reports.glob("report.*")}
     assert found == {"report.html", "report.md", "report.json", "report.csv"}
