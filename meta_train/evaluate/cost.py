@@ -1,12 +1,13 @@
 """What an optimizer costs beside Adam, on a task, in the same turns of the same process.
 
-update      `tx.update` and `optax.apply_updates` alone, on the parameters of the task
+update      `tx.update` and `optax.apply_updates` alone, on the parameters of the task, of gradients
+            that are a multiple of them
 step        gradient of a minibatch, update and all: a training step as evaluation makes it
 state       bytes of optimizer state for each parameter
-compile     seconds to compile the training step
+compile     seconds to trace and compile the training steps, without the persistent cache
 
 Updates and steps are of one run on one device, `STEPS` of them in a call; evaluation trains many
-runs at once. Nothing is compiled from the persistent cache.
+runs at once.
 """
 
 import time
@@ -135,7 +136,7 @@ def _training(
 
 def with_pay(
     rows: Sequence[Mapping[str, Any]],
-    speedups: Mapping[str, float | None],
+    needed: Mapping[str, float | None],
     horizon: int,
     seconds: Mapping[str, float | None],
 ) -> list[dict[str, Any]]:
@@ -143,11 +144,11 @@ def with_pay(
 
     Args:
       rows: of `measure_costs` for one task.
-      speedups: {learned optimizer: in steps, over the reference}.
+      needed: {learned optimizer: horizons that the reference takes to its final loss}.
       horizon: steps of a run of ours.
       seconds: {learned optimizer: of its meta-training, None where its manifest does not say}.
 
-    ``wall_clock_speedup``: the speed-up in steps ÷ the ratio of the steps' times; ``break_even``:
+    ``wall_clock_speedup``: those horizons ÷ the ratio of the steps' times; ``break_even``:
     after how many runs like this the time saved is that of meta-training, "never" where a run
     saves none; tuning of the reference is not counted.
     """
@@ -156,10 +157,10 @@ def with_pay(
     for row in rows:
         name = row["contestant"]
         more: dict[str, Any] = {}
-        speedup = speedups.get(name)
-        if speedup is not None:
-            more["wall_clock_speedup"] = number(speedup / row["step_ratio"])
-            saved = 1e-6 * horizon * (speedup * adam - row["step_us"])
+        horizons = needed.get(name)
+        if horizons is not None:
+            more["wall_clock_speedup"] = number(horizons / row["step_ratio"])
+            saved = 1e-6 * horizon * (horizons * adam - row["step_us"])
             spent = seconds.get(name)
             if saved <= 0:
                 more["break_even"] = "never"

@@ -14,6 +14,9 @@ PACKAGES = Path(__file__).parents[2]
 SOURCES = (
     "learned_opt",
     "tasks",
+    "meta_train/flat_program.py",
+    "meta_train/footprint.py",
+    "meta_train/memory.py",
     "meta_train/parallel.py",
     "meta_train/problem.py",
     "meta_train/problems/final_loss.py",

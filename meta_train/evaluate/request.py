@@ -20,6 +20,7 @@ from meta_train.evaluate.runs import EXAMPLES, POINTS
 from meta_train.evaluate.suite_file import EvaluatedSuite
 from meta_train.evaluate.tuning import Grid, rates_of
 from meta_train.files import write_json
+from meta_train.memory import bytes_of_a_device
 from meta_train.runtime import versions
 from tasks import TaskFamily, family_facts
 
@@ -161,10 +162,14 @@ def read_request(workdir: Path) -> tuple[Request, dict[str, Any]]:
     return request, made
 
 
-def _numbers() -> dict[str, str | bool | None]:
-    """What makes other figures of the same code: kind of device, types, precision of products."""
+def _numbers() -> dict[str, str | bool | int | None]:
+    """What makes other figures of the same code: kind of device, how many runs an accelerator has
+    room for, types, precision of products.
+    """
+    platform = jax.default_backend()
     return {
-        "platform": jax.default_backend(),
+        "platform": platform,
+        "memory": None if platform == "cpu" else bytes_of_a_device(jax.local_devices()),
         "x64": jax.config.values["jax_enable_x64"],
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
     }

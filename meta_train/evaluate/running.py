@@ -4,7 +4,6 @@
 code that made it.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -60,7 +59,7 @@ class Kept:
         return curves
 
     def _missing(self, unit: Unit, contestant: Contestant) -> list[Curve]:
-        why = self._store.failure(unit)
+        why = self._store.failure(unit.path)
         told = f"no {unit.path}" if why is None else f"{FAILED}{why}"
         raise MissingRunsError(f"{unit.role} of {contestant.name}: {told}")
 
@@ -87,9 +86,7 @@ class Trained(Kept):
         try:
             trained = self._trainer(contestant).train(unit.specs)
         except Exception as error:
-            logging.exception("%s of %s on %s failed", unit.role, contestant.name, unit.task)
-            first = (str(error).splitlines() or [""])[0]
-            self._store.write_failure(unit, f"{type(error).__name__}: {first}")
+            self._store.write_failure(unit.path, error)
             return super()._missing(unit, contestant)
         made = {
             "seconds": round(time.perf_counter() - started, 3),

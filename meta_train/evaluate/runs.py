@@ -29,6 +29,7 @@ from tasks import TaskFamily
 
 RUNS_AT_ONCE = 128
 LARGEST_STATES = 1 << 30  # bytes, of all runs of a call
+SHARE = 0.5  # of a device's memory, for what is predicted: compilers take up to twice as much
 POINTS = 20  # of a curve, in one horizon
 EXAMPLES = 1_000  # of a split, to score with
 SCORED_SPLITS = ("outer_validation", "test")
@@ -135,7 +136,7 @@ class Trainer:
             self._compiled = self._fitting(jax.device_put(rows, self._split)).lower().compile()
 
     def _fitting(self, rows: Any) -> Any:
-        """The traced program of as many rows at a time as the memory of a device has room for."""
+        """The traced program, of as many rows at a time as half of a device's memory holds."""
         each = self.rows // self._devices
         room = bytes_of_a_device(jax.local_devices())
         shardings = jax.tree.map(lambda _: self._split, rows)
@@ -145,7 +146,7 @@ class Trainer:
             traced = self._program(block).trace(rows, self._data)
             if block == 1 or room is None:
                 break
-            if needed_bytes(traced, (rows, shardings), [self._data]) <= room:
+            if needed_bytes(traced, (rows, shardings), [self._data]) <= SHARE * room:
                 break
         return traced
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from meta_train.evaluate.baselines import REFERENCE
+from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.statistics.comparisons import SMALLEST_EFFECT
 from meta_train.evaluate.ways import LONGEST, without_dips
@@ -46,30 +48,40 @@ def diverged_alone(ratios: np.ndarray) -> int:
     return int((np.asarray(ratios) == 0).sum())
 
 
-def speedups(
-    ways: Sequence[Sequence[Curve]], losses: np.ndarray, own: np.ndarray, horizon: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that the reference takes to our final losses ÷ those that it takes to its own.
+def speedups(result: TaskResult, name: str, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that the reference takes to our final losses ÷ our horizon; below 1 ÷ those that it
+    takes to its own loss.
 
-    The latter are our horizon, but where the reference is done before: where both end with the
-    same loss, the speed-up is 1.
+    The latter are fewer than the horizon where it is done before: to end where the reference ends
+    is a speed-up of 1, however early that could have been had; above 1 it does take longer than
+    we do.
 
     Args:
-      ways: curves [S] of every way: of `reference_ways`.
-      losses: ours at the end [S].
-      own: the reference's at the end of the horizon, as it was tuned [S].
+      result: of `measure_task`, with ``ways``.
+      name: ours.
       horizon: our steps.
 
     Returns:
-      speed-ups [S], 0 where ours diverged, at most `LONGEST`; and where the reference never got
-      there, bool [S]: the speed-up is then at least the four horizons that stand for it.
+      speed-ups [S], 0 where ours diverged; and where the reference never got there, bool [S]: the
+      speed-up is then at least `LONGEST`, which stands for it.
     """
-    needed, sufficient = (_steps_of_quickest(ways, ends, own, horizon) for ends in (losses, own))
+    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
+    needed, sufficient = (_steps_of_quickest(result.ways, x, own, horizon) for x in (losses, own))
     sufficient = np.minimum(sufficient, horizon)  # of a run that diverged too
     censored = np.isinf(needed) & np.isfinite(losses)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.minimum(np.where(needed == sufficient, 1.0, needed / sufficient), LONGEST)
+        slower = np.where(needed >= sufficient, 1.0, needed / sufficient)
+    found = np.where(needed > horizon, np.minimum(needed / horizon, LONGEST), slower)
     return np.where(np.isfinite(losses), found, 0.0), censored
+
+
+def horizons_needed(result: TaskResult, name: str, horizon: int) -> np.ndarray:
+    """Steps that the reference takes to our final losses ÷ our horizon, at most `LONGEST`; 0 where
+    ours diverged. [S]
+    """
+    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
+    needed = _steps_of_quickest(result.ways, losses, own, horizon)
+    return np.where(np.isfinite(losses), np.minimum(needed / horizon, LONGEST), 0.0)
 
 
 def _steps_of_quickest(
@@ -101,8 +113,8 @@ def steps_to_targets(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray
 def steps_to_stay(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray:
     """Steps after which each run is at or below its target for good; infinite if never. Shape [S].
 
-    So a run that was there on its way and ends above has not reached it. Single points of a noisy
-    curve, dips or peaks, do not count (`without_dips`), but for the last.
+    So a run that was there on its way and ends above has not reached it. One or two points in a row
+    of a noisy curve, dips or peaks, do not count (`without_dips`), but for the last.
     """
     found = []
     for curve, target in zip(map(without_dips, curves), targets, strict=True):

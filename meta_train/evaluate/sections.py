@@ -1,6 +1,5 @@
 """The sections of a report beside its training runs, measured or read where they are kept."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,9 @@ from meta_train.evaluate.measure import TaskResult
 from meta_train.evaluate.report.data import Extras
 from meta_train.evaluate.report.rows import estimate_of
 from meta_train.evaluate.request import BEHAVIOUR, COST, SENSITIVITY, EvaluatedTask, Request
-from meta_train.evaluate.running import Kept, MissingRunsError, Run, Trained
-from meta_train.evaluate.scores import final_losses, speedups
+from meta_train.evaluate.running import FAILED, Kept, MissingRunsError, Run, Trained
+from meta_train.evaluate.runs import Trainer
+from meta_train.evaluate.scores import horizons_needed
 from meta_train.evaluate.sensitivity import (
     Variation,
     family_of,
@@ -67,21 +67,25 @@ class Sections:
         self._missing.append({"task": task.name, "contestant": contestant, "what": what})
 
     def _values(
-        self, task: EvaluatedTask, role: str, basis: Mapping[str, Any], make: Callable[[], Any]
+        self,
+        task: EvaluatedTask,
+        of: str,
+        role: str,
+        basis: Mapping[str, Any],
+        make: Callable[[], Any],
     ) -> Any:
-        """JSON values of a task, kept by their own code too; None where they are missing."""
+        """JSON values of a task, kept by their own code too; None where they are missing, which is
+        said ``of`` a contestant.
+        """
         whole = {**task.basis, **basis, "code": self._request.section_code[role]}
         maker = make if self._makes(task) else None
-        try:
-            path, values = self._store.values(task.name, role, whole, maker)
-        except OSError:
-            raise
-        except Exception:  # what cannot be measured does not cost the report
-            logging.exception("%s of %s failed", role, task.name)
-            return None
+        path, values = self._store.values(task.name, role, whole, maker)
         if values is not None:
             self._files.setdefault(task.name, []).append(path)
-        return values
+            return values
+        why = self._store.failure(path)
+        self._lacks(task, of, f"{role}: " + ("not measured" if why is None else f"{FAILED}{why}"))
+        return None
 
     def _makes(self, task: EvaluatedTask) -> bool:
         return self._trainers is not None and task.name in self._mine
@@ -93,25 +97,29 @@ class Sections:
         return [row for task in chosen.values() for row in self._cost_of(task)]
 
     def _cost_of(self, task: EvaluatedTask) -> list[dict[str, Any]]:
-        identities = [dict(contestant.identity) for contestant in self._everyone]
+        """Of everyone who can be trained there."""
+        result = self._results[task.name]
+        there = [contestant for contestant in self._everyone if contestant.name in result.chosen]
+        if self._reference not in there:
+            self._lacks(task, REFERENCE, f"{COST}: it is not tuned there")
+            return []
 
         def make() -> Any:
             assert self._trainers is not None
             family, splits = self._trainers.family(task.family)
-            return measure_costs(family, splits, self._everyone, task.steps)
+            return measure_costs(family, splits, there, task.steps)
 
-        kept = self._values(task, COST, {"of": identities}, make)
+        basis = {"of": [dict(contestant.identity) for contestant in there]}
+        kept = self._values(task, "all", COST, basis, make)
         if kept is None:
-            self._lacks(task, "all", "cost: not measured")
             return []
-        result = self._results[task.name]
-        sped = {c.name: _speedup(result, c.name, task.steps) for c in self._everyone if c.learned}
+        needed = {c.name: _horizons(result, c.name, task.steps) for c in there if c.learned}
         met = {
             name: facts["manifest"]["meta_training"].get("seconds")
             for name, facts in self._request.optimizers.items()
         }
-        seconds = {c.name: met[c.name.removesuffix(TUNED)] for c in self._everyone if c.learned}
-        return [{"task": task.name, **row} for row in with_pay(kept, sped, task.steps, seconds)]
+        seconds = {c.name: met[c.name.removesuffix(TUNED)] for c in there if c.learned}
+        return [{"task": task.name, **row} for row in with_pay(kept, needed, task.steps, seconds)]
 
     def _run(self, task: EvaluatedTask, variation: Variation | None = None) -> Run:
         """Of the task itself, or of a variation of it."""
@@ -123,9 +131,13 @@ class Sections:
         run = Kept(self._store, name, basis)
         if self._trainers is not None and self._makes(task):
             trainers = self._trainers
-            if variation is not None:
-                trainers.add(family, lambda: family_of(variation))
-            run = Trained(self._store, name, basis, lambda c: trainers.get(family, task.steps, c))
+
+            def trainer(contestant: Contestant) -> Trainer:
+                if variation is not None:
+                    trainers.add(family, lambda: family_of(variation))
+                return trainers.get(family, task.steps, contestant)
+
+            run = Trained(self._store, name, basis, trainer)
         run.used = self._files.setdefault(task.name, [])
         return run
 
@@ -155,6 +167,10 @@ class Sections:
                 lambda variation: self._run(task, variation),
                 lambda variation: self._let_go(task, variation),
             )
+        for row in rows:
+            if "missing" in row:
+                where = f"{SENSITIVITY}, {row['axis']} × {row['level']:g}"
+                self._lacks(task, row["optimizer"], f"{where}: {row['missing']}")
         return rows
 
     def _behaviour(self) -> list[dict[str, Any]]:
@@ -179,10 +195,8 @@ class Sections:
                 "response": response(learned, self._reference, settings, task.steps),
             }
 
-        kept = self._values(task, BEHAVIOUR, basis, make)
-        if kept is None:
-            self._lacks(task, learned.name, "behaviour: not measured")
-        kept, ablated = kept or {}, []
+        kept = self._values(task, learned.name, BEHAVIOUR, basis, make) or {}
+        ablated: list[dict[str, Any]] = []
         try:
             ablated = ablation(self._run(task), learned, task.steps, task.seeds)
         except MissingRunsError as error:
@@ -190,9 +204,6 @@ class Sections:
         return {"optimizer": learned.name, "task": task.name, **kept, "ablation": ablated}
 
 
-def _speedup(result: TaskResult, name: str, steps: int) -> float | None:
-    """The interquartile mean of a learned optimizer's speed-ups on a task."""
-    if name not in result.chosen or not result.ways:
-        return None
-    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
-    return estimate_of([speedups(result.ways, losses, own, steps)[0]])["value"]
+def _horizons(result: TaskResult, name: str, steps: int) -> float | None:
+    """The interquartile mean of the horizons that the reference takes to final losses of ours."""
+    return estimate_of([horizons_needed(result, name, steps)])["value"] if result.ways else None

@@ -90,18 +90,20 @@ class Store:
         path.with_suffix(FAILURE).unlink(missing_ok=True)
         return [_curve(run) for run in runs]
 
-    def write_failure(self, unit: Unit, why: str) -> None:
-        """Keep why they could not be trained: for the report, the next call tries again."""
-        path = self._workdir / unit.path
+    def write_failure(self, name: str, error: Exception) -> None:
+        """Keep why the file of this path could not be made: for the report, the next call tries
+        again.
+        """
+        logging.error("%s could not be made", name, exc_info=error)
+        path = self._workdir / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path.with_suffix(FAILURE), {"key": unit.key, "why": why})
+        first = (str(error).splitlines() or [""])[0]
+        write_json(path.with_suffix(FAILURE), {"why": f"{type(error).__name__}: {first}"})
 
-    def failure(self, unit: Unit) -> str | None:
-        """Why they could not be trained, where they could not."""
+    def failure(self, name: str) -> str | None:
+        """Why the file of this path could not be made, where it could not."""
         try:
-            return str(
-                json.loads((self._workdir / unit.path).with_suffix(FAILURE).read_text())["why"]
-            )
+            return str(json.loads((self._workdir / name).with_suffix(FAILURE).read_text())["why"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -115,7 +117,8 @@ class Store:
         """JSON values that are kept too; made by ``make`` where they are not there, if it is given.
 
         Returns:
-          the path of their file, and the values: None where they are neither there nor made.
+          the path of their file, and the values: None where they are neither there nor made, or
+          could not be, see `failure`.
         """
         key = digest({**basis, "role": role})
         name = f"{RAW}/{slug(task)}/{slug(role)}-{key[:DIGITS]}.json"
@@ -130,9 +133,14 @@ class Store:
             logging.warning("the values in %r are damaged (%s)", str(path), error)
         if make is None:
             return name, None
+        try:
+            values = make()
+        except Exception as error:
+            self.write_failure(name, error)
+            return name, None
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = make()
         write_json(path, {"key": key, "task": task, "role": role, "values": values})
+        path.with_suffix(FAILURE).unlink(missing_ok=True)
         return name, values
 
 

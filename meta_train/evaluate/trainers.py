@@ -27,7 +27,7 @@ class Trainers(AbstractContextManager):
         """``most``: runs of a call, as of `Trainer`."""
         self._families, self._data, self._most = dict(families), dict(data), most
         self._pool = ThreadPoolExecutor(COMPILERS, thread_name_prefix="compile")
-        self._placed: dict[str, Any] = {}
+        self._placed: dict[str, Future[Any]] = {}
         self._made: dict[Key, Future[Trainer]] = {}
 
     def __exit__(self, *error: object) -> None:
@@ -62,13 +62,14 @@ class Trainers(AbstractContextManager):
     def _begun(self, family: str, horizon: int, contestant: Contestant) -> Future[Trainer]:
         key = family, horizon, contestant.name
         if family not in self._placed:
-            self._placed[family] = data_of(self._families[family], self._data[family])
+            of_family = self._families[family], self._data[family]
+            self._placed[family] = self._pool.submit(data_of, *of_family)
         if key not in self._made:
             self._made[key] = self._pool.submit(self._compiled, family, horizon, contestant)
         return self._made[key]
 
     def _compiled(self, family: str, horizon: int, contestant: Contestant) -> Trainer:
-        data = self._placed[family]
+        data = self._placed[family].result()  # begun before, so that a thread is at it, or was
         trainer = Trainer(
             self._families[family], data, contestant, horizon=horizon, most=self._most
         )

@@ -54,7 +54,7 @@ def aggregate_learned(
     if not kept:
         return found
     ratios = [final_loss_ratios(_of(name, r), _of(REFERENCE, r)) for _, r in kept]
-    sped, censored = zip(*(_speedups(name, task, result) for task, result in kept), strict=True)
+    sped, censored = zip(*(speedups(r, name, task["steps"]) for task, r in kept), strict=True)
     judged = [row["learned"][name]["judgement"] for row, i in zip(rows, there, strict=True) if i]
     return {
         **found,
@@ -90,13 +90,6 @@ def _counts(
         "missing_runs": sum(len(task["seeds"]) for task in missing),
         "diverged_runs": sum(int((~np.isfinite(final_losses(curves))).sum()) for curves in runs),
     }
-
-
-def _speedups(
-    name: str, task: Mapping[str, Any], result: TaskResult
-) -> tuple[np.ndarray, np.ndarray]:
-    ours, own = (final_losses(_of(c, result)) for c in (name, REFERENCE))
-    return speedups(result.ways, ours, own, task["steps"])
 
 
 def _held_out(

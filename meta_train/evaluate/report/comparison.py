@@ -122,7 +122,7 @@ def differences_in_words(compared: Row) -> list[str]:
     if not compared["same_sources"]:
         told.append("Their code differs: runs with one seed may not be pairs.")
     if not compared["same_versions"]:
-        told.append("So do the versions of its libraries.")
+        told.append("The versions of their libraries differ.")
     if compared["other_data"]:
         told.append(f"Data are not the same of: {', '.join(compared['other_data'])}.")
     for name, said in (("only_ours", "the first"), ("only_theirs", "the second")):

@@ -55,6 +55,11 @@ def check_meta_training(manifest: Mapping[str, Any]) -> None:
         raise OptimizerFormatError(
             f"the manifest's `meta_training.seconds`={seconds!r}: must be a number of seconds"
         )
+    processes = met.get("processes", [])
+    if not (isinstance(processes, list) and all(isinstance(one, dict) for one in processes)):
+        raise OptimizerFormatError(
+            f"the manifest's `meta_training.processes`={processes!r}: must be a list of objects"
+        )
     validation = met.get("validation")
     if validation is not None and not _is_validation(validation):
         raise OptimizerFormatError(
@@ -65,6 +70,8 @@ def check_meta_training(manifest: Mapping[str, Any]) -> None:
 
 def _is_validation(values: Any) -> bool:
     if not (isinstance(values, dict) and isinstance(values.get("best_update"), int)):
+        return False
+    if not isinstance(values.get("suite"), str):
         return False
     updates, scores = values.get("updates"), values.get("scores")
     if not (isinstance(updates, list) and isinstance(scores, list)):

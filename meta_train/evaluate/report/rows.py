@@ -80,8 +80,7 @@ def learned_row(result: TaskResult, name: str, steps: int) -> dict[str, Any]:
         )
         row["seeds_won"] = int((ratios[REFERENCE] > 1).sum())
     if result.ways:
-        own = final_losses(result.curves[result.chosen[REFERENCE]])
-        found, censored = speedups(result.ways, final_losses(ours), own, steps)
+        found, censored = speedups(result, name, steps)
         row["speedup"] = estimate_of([found])
         row["speedups"] = [number(x) for x in found]
         row["speedups_censored"] = int(censored.sum())

@@ -54,7 +54,19 @@ def _drawn(report: Mapping[str, Any]) -> list[Table]:
             title = f"What {behaviour['optimizer']} does on {behaviour['task']}"
             heads = ["inner steps", "RMS of its update", "of Adam's", "cosine", "distance ÷ Adam's"]
             found.append(Table(title, heads, rows))
+            found.append(_response(behaviour))
     return found
+
+
+def _response(behaviour: Mapping[str, Any]) -> Table:
+    answer = behaviour["response"]
+    kinds = [(who, of) for of in ("gradient", "momentum") for who in ("ours", "adam")]
+    columns = [answer["grid"], *(answer[who][of] for who, of in kinds)]
+    return Table(
+        f"The update of {behaviour['optimizer']} ÷ its RMS against g and m",
+        ["g or m", "its own against g", "Adam's", "its own against m", "Adam's"],
+        [[short(x, 3) for x in row] for row in list(zip(*columns, strict=True))[::16]],
+    )
 
 
 def _links(report: Mapping[str, Any]) -> list[str]:
@@ -117,6 +129,10 @@ def to_csv(report: Mapping[str, Any]) -> str:
                 writer.writerow(
                     [row["task"], label, int(label in chosen), seed, *shown, int(own[0] is None)]
                 )
+    there = {row["task"]: row["chosen"] for row in report["results"]}
+    names = {contestant["name"] for contestant in report["contestants"]}
     for row in report["missing"]:
+        if row["contestant"] not in names - there[row["task"]].keys():
+            continue  # a section of the report
         writer.writerow([row["task"], row["contestant"], "missing", *[""] * (2 + len(SPLITS))])
     return text.getvalue()

@@ -10,7 +10,11 @@ from learned_opt import OptimizerFormatError
 from meta_train.evaluate.measured import measure_all
 from meta_train.evaluate.report.comparison import compare, differences_in_words
 from meta_train.evaluate.report.data import make_report
-from meta_train.evaluate.report.envelope import distribution_shifts, read_envelope
+from meta_train.evaluate.report.envelope import (
+    check_meta_training,
+    distribution_shifts,
+    read_envelope,
+)
 from meta_train.evaluate.report.files import write_report
 from meta_train.evaluate.report.page import to_html
 from meta_train.evaluate.report.text import to_csv, to_markdown, to_terminal
@@ -370,3 +374,18 @@ def test_shifts_name_width_and_depth():
         assert distribution_shifts({**FACTS, "widths": widths}, 100, envelope) == expected
     with pytest.raises(OptimizerFormatError, match="the last a list of numbers"):
         read_envelope({"meta_training": {"tasks": [{**met, "widths": 32}]}})
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [
+        ({"processes": None}, "must be a list of objects"),
+        ({"processes": ["cpu"]}, "must be a list of objects"),
+        ({"validation": {"best_update": 1, "updates": [1], "scores": [1.0]}}, "must have `suite`"),
+        ({"validation": {"suite": "s", "best_update": 1, "updates": [1], "scores": []}}, "as many"),
+        ({"seconds": -1}, "must be a number of seconds"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_a_report_cannot_be_made_of_is_refused(met, told):
+    with pytest.raises(OptimizerFormatError, match=told):
+        check_meta_training({"meta_training": met})

@@ -154,6 +154,7 @@ def test_a_task_too_large_takes_more_calls_instead_of_more_memory():
 @pytest.mark.parametrize(("room", "expected"), [(None, [4]), (1 << 40, [4]), (1, [4, 2, 1])])
 def test_rows_that_do_not_fit_together_are_computed_in_turn(monkeypatch, adam, room, expected):
     """Where an accelerator takes all at once: as many as its memory has room for."""
+    adam.compile()  # as it is on this device
     asked = []
     split_rows = runs.split_rows
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from meta_train.evaluate.baselines import BASELINES
-from meta_train.evaluate.measure import measure_task
+from meta_train.evaluate.measure import TaskResult, measure_task
 from meta_train.evaluate.running import MissingRunsError
 from meta_train.evaluate.runs import Curve
 from meta_train.evaluate.scores import (
     final_loss_ratios,
     final_losses,
+    horizons_needed,
     speedups,
     steps_to_reach,
     steps_to_stay,
@@ -101,6 +102,16 @@ def test_dips_are_no_place_to_stop_and_a_fall_is_left_as_it_is():
 OWN = np.full(5, 0.9)  # the reference takes the horizon for it: none of the ways gets there
 
 
+def measured(ways, losses, own):
+    """What `measure_task` returns, with final losses of ours and of the reference."""
+    curves = {"ours": [curve(3, x) for x in losses], "adam": [curve(3, x) for x in own]}
+    return TaskResult(curves, {"ours": "ours", "adam": "adam"}, {}, ways, {})
+
+
+def sped_up(ways, losses, own, horizon):
+    return speedups(measured(ways, losses, own), "ours", horizon)
+
+
 def test_speedups_take_the_quickest_way_of_the_reference():
     """The middle constant rate gets to 1 at 80 steps; a schedule only at its end."""
 
@@ -108,10 +119,10 @@ def test_speedups_take_the_quickest_way_of_the_reference():
         return [curve(3.0, 3.0, 1.0, steps=[0, end - 1, end]) for end in ends]
 
     ways = [way(400, 400, 400, 400), way(80, 80, 80, 80), way(100, 50, 100, 100)]
-    found, censored = speedups(ways, np.asarray([1.0, 1.0, np.nan, 2.0]), OWN[:4], 100)
+    found, censored = sped_up(ways, np.asarray([1.0, 1.0, np.nan, 2.0]), OWN[:4], 100)
     np.testing.assert_allclose(found, [0.8, 0.8, 0.0, 0.795], rtol=1e-6)
     assert not censored.any()
-    found, censored = speedups(ways, np.asarray([1.0, 0.5, 1.0, 1.0]), OWN[:4], 100)
+    found, censored = sped_up(ways, np.asarray([1.0, 0.5, 1.0, 1.0]), OWN[:4], 100)
     np.testing.assert_allclose(found, [0.8, LONGEST, 0.8, 0.8], rtol=1e-6)
     assert censored.tolist() == [False, True, False, False]
 
@@ -119,7 +130,7 @@ def test_speedups_take_the_quickest_way_of_the_reference():
 def test_a_seed_takes_the_lucky_way_only_where_the_quickest_does_not_get_there():
     quick = [curve(3, 1, steps=[0, 50]), curve(3, 1, steps=[0, 50]), curve(3, 2, steps=[0, 50])]
     slow = [curve(3, 1, steps=[0, 40]), curve(3, 1, steps=[0, 90]), curve(3, 1, steps=[0, 90])]
-    found, censored = speedups([slow, quick], np.ones(3), OWN[:3], 100)
+    found, censored = sped_up([slow, quick], np.ones(3), OWN[:3], 100)
     np.testing.assert_allclose(found, [0.5, 0.5, 0.9])
     assert not censored.any()
 
@@ -133,27 +144,32 @@ def test_the_quickest_way_is_that_of_the_seeds_that_say_something(reversed_ways)
 
     ways = [way(390, 390, 390, 390, 390), way(100, 100, 100, 100, 100)]
     ways = ways[::-1] if reversed_ways else ways
-    found, censored = speedups(ways, np.asarray([np.nan, np.inf, np.nan, 1, 1]), OWN, 100)
+    found, censored = sped_up(ways, np.asarray([np.nan, np.inf, np.nan, 1, 1]), OWN, 100)
     assert found.tolist() == [0, 0, 0, 1, 1]
     assert not censored.any()
-    found, censored = speedups(ways, np.asarray([0.1, 0.1, 0.1, 1, 1]), OWN, 100)
+    found, censored = sped_up(ways, np.asarray([0.1, 0.1, 0.1, 1, 1]), OWN, 100)
     assert found.tolist() == [LONGEST, LONGEST, LONGEST, 1, 1]
     assert censored.tolist() == [True, True, True, False, False]
-    found, censored = speedups(ways, np.full(5, np.nan), OWN, 100)
+    found, censored = sped_up(ways, np.full(5, np.nan), OWN, 100)
     assert (found.tolist(), censored.any()) == ([0] * 5, False)
 
 
 def test_a_speedup_is_over_what_the_reference_takes_to_its_own_loss():
-    """It is done at 50 of 100 steps: who ends there too is as fast; never slower than its run."""
+    """It is done at 50 of 100 steps: who ends there is as fast, and faster only beyond the 100."""
     falling = curve(3, 2, 1, 0.5, steps=[0, 25, 50, 75])
     ways = [[falling] * 5]
     losses = np.asarray([1.0, 2.0, 0.5, 0.1, 1.0])
     own = np.asarray([1.0, 1.0, 1.0, 1.0, np.inf])
-    found, censored = speedups(ways, losses, own, 100)
-    assert found.tolist() == [1, 0.5, 1.5, LONGEST, 0.5]  # where it diverged it takes the horizon
+    found, censored = sped_up(ways, losses, own, 100)
+    assert found.tolist() == [1, 0.5, 1, LONGEST, 0.5]  # where it diverged it takes the horizon
     assert censored.tolist() == [False, False, False, True, False]
+    needed = horizons_needed(measured(ways, losses, own), "ours", 100)
+    assert needed.tolist() == [0.5, 0.25, 0.75, LONGEST, 0.5]
+    further = [[curve(3, 1, 0.5, steps=[0, 50, 250])] * 5]
+    found, censored = sped_up(further, np.full(5, 0.5), np.full(5, 1.0), 100)
+    assert (found.tolist(), censored.any()) == ([2.5] * 5, False)
     stuck = [[curve(3, 3, steps=[0, 400])] * 5]
-    found, censored = speedups(stuck, np.full(5, 1.0), np.full(5, 1.0), 100)
+    found, censored = sped_up(stuck, np.full(5, 1.0), np.full(5, 1.0), 100)
     assert (found.tolist(), censored.any()) == ([1] * 5, False)
 
 

@@ -100,6 +100,25 @@ def test_values_are_made_once(tmp_path):
     assert len(made) == 2
 
 
+def test_why_something_could_not_be_made_is_kept_until_it_is(tmp_path, caplog):
+    store = Store(tmp_path)
+
+    def fails():
+        raise RuntimeError("out of memory\nand more")
+
+    name, values = store.values("t", "cost", {"x": 1}, fails)
+    assert values is None
+    assert store.failure(name) == "RuntimeError: out of memory"
+    assert "could not be made" in caplog.text
+    assert store.values("t", "cost", {"x": 1}, None) == (name, None)
+    assert store.values("t", "cost", {"x": 1}, dict) == (name, {})
+    assert store.failure(name) is None
+    store.write_failure(UNIT.path, ValueError(""))
+    assert store.failure(UNIT.path) == "ValueError: "
+    store.write(UNIT, curves(), {})
+    assert store.failure(UNIT.path) is None
+
+
 def test_digests():
     assert digest({"a": 1, "b": [2.5, None]}) == digest({"b": [2.5, None], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
