@@ -28,36 +28,43 @@ def verdicts(report: Mapping[str, Any]) -> list[str]:
 def _verdict(aggregate: Mapping[str, Any]) -> str:
     if "final_loss_ratio_iqm" not in aggregate:
         return "nothing can be said, for its runs or those of tuned Adam are missing."
-    ratio, count = aggregate["final_loss_ratio_iqm"], aggregate["tasks"]
-    lacking = aggregate["tasks_of_suite"] - count
-    sentence = ""
-    if aggregate["diverged_runs"]:
-        sentence += f"It diverged in {aggregate['diverged_runs']} runs. "
-    sentence += (
-        f"It {_standing(aggregate)} tuned Adam: Adam's final test loss is {interval(ratio)} "
-        f"times its own (IQM over {count} task{'s' * (count > 1)}{_over_tasks(aggregate)}), and it "
-        f"gets there {interval(aggregate['speedup_iqm'])} times as fast in steps"
-        f"{_censored(aggregate)}; it wins {aggregate['wins']}, ties {aggregate['ties']} and loses "
-        f"{aggregate['losses']}."
-    )
+    diverged = aggregate["diverged_runs"]
+    lacking = aggregate["tasks_of_suite"] - aggregate["tasks"]
     best = aggregate["best_variant"]
-    if best["judgement"] != aggregate["judgement"]:
-        sentence += (
-            " Beside the schedule of Adam that is better on the scored seeds, which no tuning "
-            f"knew, the ratio is {interval(best['final_loss_ratio_iqm'])}."
-        )
-    if (held := aggregate.get("held_out")) and held["tasks"] < count:
-        sentence += (
-            f" Outside its meta-training ({held['tasks']} task{'s' * (held['tasks'] > 1)}) the "
-            f"ratio is {interval(held['final_loss_ratio_iqm'])}."
-        )
-    elif held:
-        sentence += " All of these tasks lie outside its meta-training."
-    if lacking:
-        sentence += f" {lacking} of {aggregate['tasks_of_suite']} tasks are missing."
-    if aggregate["missing_runs"]:
-        sentence += f" {aggregate['missing_runs']} of its runs are missing."
-    return sentence
+    said = {
+        f"It diverged in {diverged} runs.": diverged,
+        _comparison(aggregate): True,
+        "Beside the schedule of Adam that is better on the scored seeds, which no tuning knew, the "
+        f"ratio is {interval(best['final_loss_ratio_iqm'])}.": (
+            best["judgement"] != aggregate["judgement"]
+        ),
+        _held_out(aggregate): "held_out" in aggregate,
+        f"{lacking} of {aggregate['tasks_of_suite']} tasks are missing.": lacking,
+        f"{aggregate['missing_runs']} of its runs are missing.": aggregate["missing_runs"],
+    }
+    return " ".join(sentence for sentence, holds in said.items() if holds)
+
+
+def _comparison(aggregate: Mapping[str, Any]) -> str:
+    return (
+        f"It {_standing(aggregate)} tuned Adam: Adam's final test loss is "
+        f"{interval(aggregate['final_loss_ratio_iqm'])} times its own (IQM over "
+        f"{_counted(aggregate['tasks'])}{_over_tasks(aggregate)}), and it gets there "
+        f"{interval(aggregate['speedup_iqm'])} times as fast in steps{_censored(aggregate)}; it "
+        f"wins {aggregate['wins']}, ties {aggregate['ties']} and loses {aggregate['losses']}."
+    )
+
+
+def _held_out(aggregate: Mapping[str, Any]) -> str:
+    held = aggregate.get("held_out", {"tasks": 0})
+    if held["tasks"] == aggregate["tasks"]:
+        return "All of these tasks lie outside its meta-training."
+    ratio = interval(held.get("final_loss_ratio_iqm"))
+    return f"Outside its meta-training ({_counted(held['tasks'])}) the ratio is {ratio}."
+
+
+def _counted(tasks: int) -> str:
+    return f"{tasks} task{'s' * (tasks > 1)}"
 
 
 def _failed(report: Mapping[str, Any]) -> list[str]:
