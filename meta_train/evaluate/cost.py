@@ -23,6 +23,7 @@ from learned_opt.benchmark import take_turns
 from meta_train.compilation_cache import without_cache
 from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.contestant import FIRST_SCHEDULE, Contestant
+from meta_train.evaluate.runs import bytes_of
 from meta_train.evaluate.store import number
 from meta_train.problems.optimizer_training import optimizer_training
 from meta_train.runtime import machine
@@ -40,12 +41,13 @@ def measure_costs(
     """
     key = jax.random.key(0)
     params, _ = family.build(family.sample(key)).init(key)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
     updates, steps, compiled, state_bytes = [], [], [], []
     for contestant in contestants:
         theta = contestant.theta(_first(contestant, horizon))
         tx = contestant.optimizer.build(theta, num_steps=horizon)
         updates.append(_updating(tx, params))
-        state_bytes.append(_bytes(tx.init(params)) / sum(x.size for x in jax.tree.leaves(params)))
+        state_bytes.append(bytes_of(jax.eval_shape(tx.init, params)) / size)
         call, seconds = _training(family, splits, contestant, theta, horizon)
         steps.append(call)
         compiled.append(seconds)
@@ -95,10 +97,6 @@ def _updating(tx: optax.GradientTransformationExtraArgs, params: Any) -> Callabl
         return held[0]
 
     return call
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _training(

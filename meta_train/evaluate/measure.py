@@ -29,6 +29,10 @@ class TaskResult(NamedTuple):
     ways: Sequence[Sequence[Curve]]
     missing: Mapping[str, str]
 
+    def scored(self, name: str) -> Sequence[Curve]:
+        """The curves [S] that stand for a contestant that is there."""
+        return self.curves[self.chosen[name]]
+
 
 def measure_task(
     run: Run, contestants: Sequence[Contestant], *, steps: int, seeds: int, grid: Grid

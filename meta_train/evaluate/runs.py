@@ -121,7 +121,7 @@ class Trainer:
         theta = contestant.optimizer.init(root)
         self._theta = jax.tree.map(np.asarray, theta)
         self._state = jax.eval_shape(lambda: self._problem.init(root, theta))
-        self.rows = rows_at_once(_bytes_of(self._state), most)
+        self.rows = rows_at_once(bytes_of(self._state), most)
         mesh = device_mesh(self.rows, jax.local_devices())
         self._devices = row_devices(mesh)
         self._split, self._data = split_leading(mesh), data
@@ -138,17 +138,18 @@ class Trainer:
     def _fitting(self, rows: Any) -> Any:
         """The traced program, of as many rows at a time as half of a device's memory holds."""
         each = self.rows // self._devices
-        room = bytes_of_a_device(jax.local_devices())
-        shardings = jax.tree.map(lambda _: self._split, rows)
-        for block in range(default_block(each), 0, -1):
-            if each % block:
-                continue
+        for block in (n for n in range(default_block(each), 0, -1) if each % n == 0):
             traced = self._program(block).trace(rows, self._data)
-            if block == 1 or room is None:
-                break
-            if needed_bytes(traced, (rows, shardings), [self._data]) <= SHARE * room:
+            if block == 1 or self._fits(traced, rows):
                 break
         return traced
+
+    def _fits(self, traced: Any, rows: Any) -> bool:
+        room = bytes_of_a_device(jax.local_devices())
+        shardings = jax.tree.map(lambda _: self._split, rows)
+        return room is None or (
+            needed_bytes(traced, (rows, shardings), [self._data]) <= SHARE * room
+        )
 
     def _program(self, block: int) -> Any:
         advance = self._advance_one if block == 1 else jax.vmap(self._advance, in_axes=(0, None))
@@ -269,7 +270,8 @@ def rows_at_once(state_bytes: int, most: int) -> int:
     return max(min(-(-most // devices), fit // devices), 1) * devices
 
 
-def _bytes_of(tree: Any) -> int:
+def bytes_of(tree: Any) -> int:
+    """Of all arrays of a pytree, or of the shapes that stand for them."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

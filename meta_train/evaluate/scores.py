@@ -65,8 +65,8 @@ def speedups(result: TaskResult, name: str, horizon: int) -> tuple[np.ndarray, n
       speed-ups [S], 0 where ours diverged; and where the reference never got there, bool [S]: the
       speed-up is then at least `LONGEST`, which stands for it.
     """
-    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
-    needed, sufficient = (_steps_of_quickest(result.ways, x, own, horizon) for x in (losses, own))
+    losses, own = (final_losses(result.scored(n)) for n in (name, REFERENCE))
+    needed, sufficient = (_steps_of_quickest(result, ends, horizon) for ends in (losses, own))
     sufficient = np.minimum(sufficient, horizon)  # of a run that diverged too
     censored = np.isinf(needed) & np.isfinite(losses)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -79,23 +79,22 @@ def horizons_needed(result: TaskResult, name: str, horizon: int) -> np.ndarray:
     """Steps that the reference takes to our final losses ÷ our horizon, at most `LONGEST`; 0 where
     ours diverged. [S]
     """
-    losses, own = (final_losses(result.curves[result.chosen[n]]) for n in (name, REFERENCE))
-    needed = _steps_of_quickest(result.ways, losses, own, horizon)
+    losses = final_losses(result.scored(name))
+    needed = _steps_of_quickest(result, losses, horizon)
     return np.where(np.isfinite(losses), np.minimum(needed / horizon, LONGEST), 0.0)
 
 
-def _steps_of_quickest(
-    ways: Sequence[Sequence[Curve]], losses: np.ndarray, own: np.ndarray, horizon: int
-) -> np.ndarray:
-    """Steps of the quickest way to losses, or of the tuned run itself, whose end is ``own``. [S]
+def _steps_of_quickest(result: TaskResult, losses: np.ndarray, horizon: int) -> np.ndarray:
+    """Steps of the reference's quickest way to losses, or of its tuned run itself. [S]
 
     The quickest way is that of the smallest median over the seeds on which a loss is finite (of
     equal ones, of the smallest mean; never counts `LONGEST` horizons), so that no seed takes the
     luckiest of all ways; a seed on which it does not get there takes the quickest that does.
     """
-    steps = np.stack([steps_to_targets(way, losses) for way in ways])
+    steps = np.stack([steps_to_targets(way, losses) for way in result.ways])
     quickest = min(steps, key=lambda way: _how_long(way[np.isfinite(losses)], horizon))
     needed = np.where(np.isfinite(quickest), quickest, steps.min(axis=0))
+    own = final_losses(result.scored(REFERENCE))
     return np.where(own <= losses, np.minimum(needed, horizon), needed)
 
 

@@ -53,7 +53,7 @@ def aggregate_learned(
     found = _counts(name, tasks, results) | {"tasks": len(kept)}
     if not kept:
         return found
-    ratios = [final_loss_ratios(_of(name, r), _of(REFERENCE, r)) for _, r in kept]
+    ratios = [final_loss_ratios(r.scored(name), r.scored(REFERENCE)) for _, r in kept]
     sped, censored = zip(*(speedups(r, name, task["steps"]) for task, r in kept), strict=True)
     judged = [row["learned"][name]["judgement"] for row, i in zip(rows, there, strict=True) if i]
     return {
@@ -75,15 +75,10 @@ def aggregate_learned(
     }
 
 
-def _of(name: str, result: TaskResult) -> Sequence[Curve]:
-    """The scored runs of a contestant."""
-    return result.curves[result.chosen[name]]
-
-
 def _counts(
     name: str, tasks: Sequence[Mapping[str, Any]], results: Sequence[TaskResult]
 ) -> dict[str, Any]:
-    runs = [_of(name, result) for result in results if name in result.chosen]
+    runs = [result.scored(name) for result in results if name in result.chosen]
     missing = [t for t, r in zip(tasks, results, strict=True) if name not in r.chosen]
     return {
         "tasks_of_suite": len(results),
@@ -108,7 +103,7 @@ def _beside_best_variant(name: str, kept: Kept) -> dict[str, Any]:
     """The ratio to the reference with the schedule that is better on the scored seeds, which
     tuning cannot know.
     """
-    ratios = [final_loss_ratios(_of(name, r), _best_variant(r)) for _, r in kept]
+    ratios = [final_loss_ratios(r.scored(name), _best_variant(r)) for _, r in kept]
     return {"final_loss_ratio_iqm": estimate_of(ratios), "judgement": _judged(ratios)}
 
 
@@ -176,7 +171,7 @@ def _losses_beside(
 ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
     """Final losses of ours and of another's on every task that has both."""
     there = [result for _, result in kept if other in result.chosen]
-    ours, theirs = ([final_losses(_of(c, r)) for r in there] for c in (name, other))
+    ours, theirs = ([final_losses(r.scored(c)) for r in there] for c in (name, other))
     return ours, theirs
 
 
@@ -212,7 +207,7 @@ def algoperf_scores(
 
 
 def _times(name: str, result: TaskResult) -> np.ndarray:
-    targets = final_losses(_of(REFERENCE, result))
+    targets = final_losses(result.scored(REFERENCE))
     if name not in result.chosen:
         return np.full(len(targets), np.inf)
-    return steps_to_stay(_of(name, result), targets)
+    return steps_to_stay(result.scored(name), targets)

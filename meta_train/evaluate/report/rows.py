@@ -62,7 +62,7 @@ def final_row(curves: Sequence[Curve]) -> dict[str, Any]:
 
 def learned_row(result: TaskResult, name: str, steps: int) -> dict[str, Any]:
     """A learned optimizer on one task, beside every baseline that is there."""
-    ours = result.curves[result.chosen[name]]
+    ours = result.scored(name)
     ratios = {
         other: final_loss_ratios(ours, result.curves[label])
         for other, label in result.chosen.items()

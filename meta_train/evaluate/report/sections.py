@@ -8,7 +8,7 @@ import numpy as np
 
 from meta_train.evaluate.report import figures
 from meta_train.evaluate.report.table import Table
-from meta_train.evaluate.report.words import interval, short
+from meta_train.evaluate.report.words import interval, short, titles_of
 
 Row = Mapping[str, Any]
 HOTTEST = np.log(2)  # a ratio of 2, or of a half, has the full colour
@@ -27,7 +27,7 @@ def section_tables(report: Row) -> list[Table]:
 
 
 def _cost(report: Row) -> Table:
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     return Table(
         "Cost",
         ["task @ steps", "optimizer", "µs an update", "÷ Adam's update", "µs a training step",

@@ -8,7 +8,13 @@ from meta_train.evaluate.learned import TUNED
 from meta_train.evaluate.report.provenance import provenance
 from meta_train.evaluate.report.sections import section_tables
 from meta_train.evaluate.report.table import Table
-from meta_train.evaluate.report.words import interval, loss, short, titles_of_labels
+from meta_train.evaluate.report.words import (
+    interval,
+    loss,
+    short,
+    titles_of,
+    titles_of_labels,
+)
 
 Row = Mapping[str, Any]
 
@@ -33,16 +39,15 @@ def tables(report: Row) -> list[Table]:
 
 def results(report: Row) -> Table:
     """Final test losses: tasks × everyone, each with the variant that tuning chose."""
-    columns = [c["name"] for c in report["contestants"]]
+    titles = titles_of(report)
     rows = []
     for row in report["results"]:
         cells = []
-        for name in columns:
+        for name in titles:
             label = row["chosen"].get(name)
             cells.append("missing" if label is None else loss(row["final"][label]))
         rows.append([row["task"], *cells])
-    titles = [c["title"] for c in report["contestants"]]
-    return Table("Final test loss", ["task @ steps", *titles], rows)
+    return Table("Final test loss", ["task @ steps", *titles.values()], rows)
 
 
 def _comparisons(report: Row) -> list[Table]:
@@ -88,7 +93,7 @@ def _compared(row: Row, contestant: Row, others: Sequence[Row]) -> list[str]:
 
 
 def _overall(report: Row) -> Table:
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     rows = []
     for name, facts in report["aggregates"].items():
         held = facts.get("held_out", {})
@@ -116,9 +121,8 @@ def _overall(report: Row) -> Table:
     return Table(
         "Over all tasks (IQM)",
         ["optimizer", "Adam's loss ÷ ours", "with Adam's schedule of the scored seeds",
-         "speed-up over Adam",
-         "wins / ties / losses", "AlgoPerf score", "P(better than Adam)", "integral of the profile",
-         "Adam's loss ÷ ours, held out", "speed-up, held out", "tasks",
+         "speed-up over Adam", "wins / ties / losses", "AlgoPerf score", "P(better than Adam)",
+         "integral of the profile", "Adam's loss ÷ ours, held out", "speed-up, held out", "tasks",
          "diverged runs", "missing runs"],
         rows,
     )  # fmt: skip
@@ -126,7 +130,7 @@ def _overall(report: Row) -> Table:
 
 def _over_tasks(report: Row) -> Table:
     """Intervals that speak of tasks like these; none of few tasks."""
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     scores = report["algoperf"].get("scores_over_tasks", {})
     return Table(
         "Over tasks like these (tasks are resampled too)",
@@ -199,7 +203,7 @@ def _splits(report: Row) -> Table:
 
 
 def _ledger(report: Row) -> Table:
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     return Table(
         "Tuning",
         ["task @ steps", "optimizer", "rates tried", "trials", "tuning seeds", "inner steps",

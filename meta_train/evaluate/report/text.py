@@ -9,7 +9,14 @@ from meta_train.evaluate.baselines import REFERENCE
 from meta_train.evaluate.report.page import TITLE
 from meta_train.evaluate.report.table import Table
 from meta_train.evaluate.report.tables import results, tables
-from meta_train.evaluate.report.words import SPLITS, interval, short, use_lines, verdicts
+from meta_train.evaluate.report.words import (
+    SPLITS,
+    interval,
+    short,
+    titles_of,
+    use_lines,
+    verdicts,
+)
 
 WIDEST = 100  # characters of a terminal
 
@@ -27,7 +34,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
 
 def _drawn(report: Mapping[str, Any]) -> list[Table]:
     """What is a figure on the page; the curves are in report.json."""
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     profiles = {n: a["profile"] for n, a in report["aggregates"].items() if "profile" in a}
     shares = [
         [f"{tau:g}", *(short(own["shares"][i], 3) for own in profiles.values())]

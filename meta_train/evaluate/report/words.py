@@ -16,7 +16,7 @@ SPLITS = {
 
 def verdicts(report: Mapping[str, Any]) -> list[str]:
     """One of each learned optimizer; the first thing to read."""
-    titles = {c["name"]: c["title"] for c in report["contestants"]}
+    titles = titles_of(report)
     several = sum(c["learned"] for c in report["contestants"]) > 1
     found = []
     for name, aggregate in report["aggregates"].items():
@@ -28,21 +28,22 @@ def verdicts(report: Mapping[str, Any]) -> list[str]:
 def _verdict(aggregate: Mapping[str, Any]) -> str:
     if "final_loss_ratio_iqm" not in aggregate:
         return "nothing can be said, for its runs or those of tuned Adam are missing."
-    diverged = aggregate["diverged_runs"]
-    lacking = aggregate["tasks_of_suite"] - aggregate["tasks"]
+    said = [_comparison(aggregate)]
+    if aggregate["diverged_runs"]:
+        said.insert(0, f"It diverged in {aggregate['diverged_runs']} runs.")
     best = aggregate["best_variant"]
-    said = {
-        f"It diverged in {diverged} runs.": diverged,
-        _comparison(aggregate): True,
-        "Beside the schedule of Adam that is better on the scored seeds, which no tuning knew, the "
-        f"ratio is {interval(best['final_loss_ratio_iqm'])}.": (
-            best["judgement"] != aggregate["judgement"]
-        ),
-        _held_out(aggregate): "held_out" in aggregate,
-        f"{lacking} of {aggregate['tasks_of_suite']} tasks are missing.": lacking,
-        f"{aggregate['missing_runs']} of its runs are missing.": aggregate["missing_runs"],
-    }
-    return " ".join(sentence for sentence, holds in said.items() if holds)
+    if best["judgement"] != aggregate["judgement"]:
+        said.append(
+            "Beside the schedule of Adam that is better on the scored seeds, which no tuning knew, "
+            f"the ratio is {interval(best['final_loss_ratio_iqm'])}."
+        )
+    if "held_out" in aggregate:
+        said.append(_held_out(aggregate))
+    if lacking := aggregate["tasks_of_suite"] - aggregate["tasks"]:
+        said.append(f"{lacking} of {aggregate['tasks_of_suite']} tasks are missing.")
+    if aggregate["missing_runs"]:
+        said.append(f"{aggregate['missing_runs']} of its runs are missing.")
+    return " ".join(said)
 
 
 def _comparison(aggregate: Mapping[str, Any]) -> str:
@@ -56,10 +57,10 @@ def _comparison(aggregate: Mapping[str, Any]) -> str:
 
 
 def _held_out(aggregate: Mapping[str, Any]) -> str:
-    held = aggregate.get("held_out", {"tasks": 0})
+    held = aggregate["held_out"]
     if held["tasks"] == aggregate["tasks"]:
         return "All of these tasks lie outside its meta-training."
-    ratio = interval(held.get("final_loss_ratio_iqm"))
+    ratio = interval(held["final_loss_ratio_iqm"])
     return f"Outside its meta-training ({_counted(held['tasks'])}) the ratio is {ratio}."
 
 
@@ -134,6 +135,11 @@ def loss(final: Mapping[str, Any]) -> str:
         return short(test["value"])
     half = (test["high"] - test["low"]) / 2
     return f"{short(test['value'])} ± {short(half, 2)}"
+
+
+def titles_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """{contestant: in words}."""
+    return {c["name"]: c["title"] for c in report["contestants"]}
 
 
 def titles_of_labels(report: Mapping[str, Any]) -> dict[str, str]:
